@@ -4,7 +4,8 @@
 
 FOLDER holds ``vitb32_imagenet_fewshot.npz``. Support: one of its sets; queries: half of the images of the other two, less
 near-duplicates of the support (cosine above 0.995). The other half is the validation set of the tiers "few" and "full"; at
-the tier "none" the classifier sees the support alone. All tiers are scored on the same queries.
+the tier "none" the classifier sees the support alone. All tiers are scored on the same queries. The file has one text a class, so
+TIMO has no prompts to choose from here; studies/fewshot.py has several.
 """
 
 from __future__ import annotations

@@ -98,6 +98,11 @@ def test_several_prompts_are_their_normalised_mean(problem: Problem) -> None:
     np.testing.assert_allclose(ZeroShot().fit(X, y, text=prompts).logits(Q), expected)
     ragged = dict(zip(np.unique(y).tolist(), prompts, strict=True))
     np.testing.assert_allclose(ZeroShot().fit(text=ragged).logits(Q), expected)
+    uneven = [prompts[0][:1], *prompts[1:]]
+    named = dict(zip(np.unique(y).tolist(), uneven, strict=True))
+    np.testing.assert_array_equal(
+        ZeroShot().fit(X, y, text=uneven).logits(Q), ZeroShot().fit(X, y, text=named).logits(Q)
+    )
 
 
 def test_mixing_weight_grows_with_the_shots(problem: Problem) -> None:
@@ -171,6 +176,7 @@ def test_partial_fit_equals_fit(problem: Problem, method: str) -> None:
         "text-aligned-prototypes": {"mixing_weight": 0.3, "n_directions": 3},
         "project-and-mix": {"mixing_weight": 0.3, "n_directions": 3, "ensemble_weight": 0.2},
         "gda": {"alpha": 0.2},
+        "timo": {"alpha": 0.2, "gamma": 10.0},
         "tip-adapter": {"alpha": 1.0, "sharpness": 3.0},
         "ape": {"alpha": 1.0, "sharpness": 3.0},
         "proker": {"alpha": 1.0, "sharpness": 3.0},
@@ -270,6 +276,8 @@ def test_binary_decision_function_is_scikit_learns(problem: Problem) -> None:
 
 def test_bad_input(problem: Problem) -> None:
     X, y, T, Q = problem
+    broken = X.copy()
+    broken[3, 3] = np.nan
     cases: list[tuple[str, Any]] = [
         ("class", lambda: ProjectAndMix().fit(X[:4], y[:4])),
         (r"rows 0 and 20 .*'ant' and 'elk'", lambda: ProjectAndMix().fit(np.r_[X, X[:1]], [*y, "elk"], text=T)),
@@ -294,6 +302,19 @@ def test_bad_input(problem: Problem) -> None:
         ("11 features|width", lambda: ProjectAndMix().fit(X, y).predict(Q[:, :11])),
         ("row 7", lambda: ProjectAndMix().fit(X, y).predict(np.where(np.arange(50)[:, None] == 7, np.nan, Q))),
         ("space", lambda: ProjectAndMix(space="iso").fit(X, y, text=T)),
+        ("space", lambda: ProjectAndMix(space=TextPCA).fit(X, y, text=T)),
+        ("one string or integer.*a row", lambda: ProjectAndMix().fit(X, [None, *y[1:]], text=T)),
+        ("row 3.*encode them again", lambda: ProjectAndMix().fit(broken, y, text=T)),
+        ("NaN", lambda: ProjectAndMix().fit(X, y, text=T).partial_fit(broken, y)),
+        ("row 3.*encode them again", lambda: ProjectAndMix().fit(X, y, text=T, validation=(broken, y))),
+        ("two arrays", lambda: ProjectAndMix().fit(X, y, text=T, validation=X)),
+        ("one label a row", lambda: ProjectAndMix().fit(X, y, text=T, validation=(X, y[:-1]))),
+        ("Encode the sentences first", lambda: ProjectAndMix().fit(X, y, text=["ant", "bee", "cow", "dog", "elk"])),
+        ("expected a list of labels", lambda: ProjectAndMix().fit(X, y).partial_fit(X[:1], ["fox"], classes="fox")),
+        ("from 0 to 1", lambda: MixedPrototypes(True).fit(X, y, text=T)),
+        ("positive", lambda: ProjectAndMix(logit_scale="hot").fit(X, y, text=T)),  # type: ignore[arg-type]
+        ("reject_below", lambda: ProjectAndMix().fit(X, y).predict(Q, reject_below=np.nan)),
+        ("reject_below", lambda: ProjectAndMix().fit(X, y).predict(Q, reject_below="high")),  # type: ignore[arg-type]
     ]
     for message, call in cases:
         with pytest.raises(InputError, match=message):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from isomix.errors import InputError
+from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot import (
     APE,
     GDA,
     LDA,
+    TIMO,
     GapShiftedLDA,
     MixedPrototypes,
     ProKeR,
@@ -20,6 +21,7 @@ from isomix.fewshot import (
     shrinkage_report,
 )
 from isomix.fewshot.held_out import leave_one_out
+from isomix.fewshot.leave_one_out import discriminant_without
 from isomix.linalg import normalize_rows
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -134,7 +136,7 @@ def test_held_out_residuals_are_those_of_a_refit(problem: Problem, cls: type) ->
         np.testing.assert_allclose(residual[i], refit, atol=1e-10)
 
 
-@pytest.mark.parametrize("cls", [TipAdapter, APE, ProKeR, GDA, ProtoCLIP])
+@pytest.mark.parametrize("cls", [TipAdapter, APE, ProKeR, GDA, ProtoCLIP, TIMO])
 def test_weights_are_chosen(problem: Problem, cls: type) -> None:
     X, y, T, Q = problem
     clf = cls().fit(X, y, text=T)
@@ -193,3 +195,94 @@ def test_report_needs_text_and_a_second_shot(problem: Problem) -> None:
     assert MixedPrototypes("shrinkage").fit(X, y, text=T).mixing_weight_ == pytest.approx(
         shrinkage_report(MixedPrototypes(0.1).fit(X, y, text=T)).pooled_weight
     )
+
+
+@pytest.fixture
+def prompts(problem: Problem) -> np.ndarray:
+    """Three prompts of each class, (C, p, d)."""
+    rng = np.random.default_rng(1)
+    rows = problem[2][:, None] + 0.4 * rng.normal(size=(4, 3, 8))
+    return np.asarray(rows / np.linalg.norm(rows, axis=2, keepdims=True))
+
+
+def plain_timo(
+    X: np.ndarray, y: np.ndarray, P: np.ndarray, Q: np.ndarray, weight: float, lengths: np.ndarray | None = None
+) -> np.ndarray:
+    """100 q·t_c + 0.5 (q·W_c + b_c) with gamma 20, class by class; ``lengths`` overrules the cosines m_cp."""
+    texts, samples, labels, counts = [], [*X], [*y], [1.0] * len(X)
+    for c in range(4):
+        u = X[y == c].mean(0)
+        m = P[c] @ u / np.linalg.norm(u)
+        t = softmax(20.0 * m / np.linalg.norm(m)) @ P[c]
+        texts.append(t / np.linalg.norm(t))
+        samples += [*(P[c] * (m if lengths is None else lengths[c])[:, None])]
+        labels, counts = [*labels, *[c] * 3], [*counts, *[weight] * 3]
+    Z, z, w = np.array(samples), np.array(labels), np.array(counts)
+    mu = np.stack([np.average(Z[z == c], axis=0, weights=w[z == c]) for c in range(4)])
+    R = Z - mu[z]
+    S, n = (w[:, None] * R).T @ R, w.sum()
+    W = 8 * np.linalg.solve(S + np.trace(S) / (n - 1) * np.eye(8), mu.T)
+    return np.asarray(100 * Q @ np.array(texts).T + 0.5 * (Q @ W - 0.5 * np.einsum("ij,ji->i", mu, W)))
+
+
+def centred(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def test_timo(problem: Problem, prompts: np.ndarray) -> None:
+    X, y, _, Q = problem
+    for weight in (0.1, 1.0):
+        found = TIMO(0.5, 20.0, prompt_weight=weight).fit(X, y, text=prompts).logits(Q)
+        np.testing.assert_allclose(centred(found), centred(plain_timo(X, y, prompts, Q, weight)), rtol=1e-9)
+
+
+def test_timo_reduces_to_its_parts(problem: Problem, prompts: np.ndarray) -> None:
+    X, y, T, Q = problem
+    gda = GDA(0.5).fit(X, y, text=prompts).logits(Q)
+    np.testing.assert_allclose(TIMO(0.5, 0.0, prompt_weight=0.0).fit(X, y, text=prompts).logits(Q), gda)
+    one = TIMO(0.0, 100.0).fit(X, y, text=T).logits(Q)  # one prompt a class: nothing to weigh
+    np.testing.assert_allclose(one, ZeroShot().fit(X, y, text=T).logits(Q))
+    with pytest.raises(InputError, match="ledoit-wolf"):
+        TIMO(shrinkage="ledoit-wolf").fit(X, y, text=prompts)
+    for bad in (TIMO(gamma=-1.0), TIMO(prompt_weight=-0.1), TIMO(np.inf)):
+        with pytest.raises(InputError, match="expected a number of at least 0"):
+            bad.fit(X, y, text=prompts)
+
+
+def test_timo_at_one_shot(problem: Problem, prompts: np.ndarray) -> None:
+    X, y, T, Q = problem
+    clf = TIMO().fit(X[:4], y[:4], text=prompts)
+    assert (clf.weight_tier_, clf.gamma_, clf.ensemble_weight_) == ("rule", 50.0, 0.0)
+    np.testing.assert_allclose(clf.logits(Q), 100 * Q @ clf.prototypes_.T)
+    # Prompts are samples too, so that a given weight has a covariance to work with; a single prompt of weight 0.1 has not.
+    TIMO(0.5, prompt_weight=1.0).fit(X[:4], y[:4], text=prompts)
+    with pytest.warns(IsomixWarning, match="more prompts"):
+        TIMO(0.5).fit(X[:4], y[:4], text=T)
+
+
+def test_timo_leaves_out_one_shot(problem: Problem, prompts: np.ndarray) -> None:
+    """Exactly a refit, but for the lengths of the prompts, which stay those with all shots."""
+    X, y, _, _ = problem
+    clf = TIMO(0.5, 20.0).fit(X, y, text=prompts)
+    held_out = leave_one_out(X, y, np.ones(13), clf.moments_)
+    assert held_out is not None
+    cosines = clf._held_out_cosines(held_out, 20.0)
+    moments, means = clf._discriminant_moments()
+    found = 100 * cosines + 0.5 * discriminant_without(held_out, moments, means, "kubokawa-srivastava", footing=False)
+    lengths = np.einsum("cpd,cd->cp", prompts, normalize_rows(clf.means_))
+    for i in range(13):
+        rest = np.arange(13) != i
+        refit = plain_timo(X[rest], y[rest], prompts, X[i : i + 1], 0.1, lengths)
+        np.testing.assert_allclose(centred(found[i : i + 1]), centred(refit), atol=1e-9)
+
+
+def test_timo_with_ragged_prompts_and_missing_classes(problem: Problem, prompts: np.ndarray) -> None:
+    X, y, _, Q = problem
+    ragged = {0: prompts[0], 1: prompts[1, :1], 2: prompts[2, :2], 3: None, 4: prompts[3]}
+    clf = TIMO(0.5, 20.0).fit(X, y, text=ragged)
+    assert clf.classes_.tolist() == [0, 1, 2, 3, 4]
+    assert np.isfinite(clf.logits(Q)).all()
+    np.testing.assert_allclose(clf.prototypes_[1], prompts[1, 0])
+    twice = TIMO().fit(np.r_[X, X[:1]], [*y, y[0]], text=prompts)
+    weighted = TIMO().fit(X, y, text=prompts, sample_weight=np.r_[2.0, np.ones(12)])
+    np.testing.assert_allclose(twice.logits(Q), weighted.logits(Q))

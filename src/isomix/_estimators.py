@@ -36,9 +36,13 @@ def check_fit_rows(estimator: BaseEstimator, X: ArrayLike, name: str, *, min_row
     InputError
     """
     try:
-        matrix = validate_data(estimator, X, dtype=FLOATS, ensure_min_samples=min_rows)
+        matrix = validate_data(estimator, X, dtype=FLOATS, ensure_min_samples=min_rows, ensure_all_finite=False)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise InputError(f"{name}: NaN or infinite (inf) values in row {bad}. Drop such rows, or encode them again.")
     return np.asarray(matrix, working_dtype(matrix.dtype))
 
 

@@ -1,6 +1,6 @@
 """Class means and the pooled within-class covariance: accumulated once, updated with more shots, shrunk, and solved with.
 
-Everything is float64. Weights are frequencies: a shot of weight 2 counts like the same shot given twice.
+Everything is float64, but for the products of a block of float32 shots, which are summed up in float64. Weights are frequencies: a shot of weight 2 counts like the same shot given twice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from isomix._arrays import Floats, blocks
 from isomix.errors import InputError
@@ -20,6 +21,7 @@ __all__ = ["SHRINKAGE_METHODS", "ClassMoments", "ShrunkCovariance", "check_shrin
 
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.intp]
+BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,17 @@ class ClassMoments:
         d = X.shape[1]
         counts = np.asarray(np.bincount(y, weights, minlength=n_classes), np.float64)
         means = np.zeros((n_classes, d))
-        order = np.argsort(y, kind="stable")
-        for part in blocks(len(X), 8192):
-            rows = order[part]
-            present, starts = np.unique(y[rows], return_index=True)
-            sums = np.asarray(X[rows], np.float64) * weights[rows, None]
-            means[present] += np.add.reduceat(sums, starts, axis=0)
+        for part in blocks(len(X), BLOCK_ROWS):
+            rows = np.asarray(X[part], np.float64)
+            sums = csr_array((weights[part], (y[part], np.arange(len(rows)))), (n_classes, len(rows))) @ rows
+            means += np.asarray(sums)
         means /= np.where(counts > 0, counts, 1.0)[:, None]
         scatter, fourth = np.zeros((d, d)), 0.0
-        for part in blocks(len(X), 8192):
-            residuals = np.asarray(X[part], np.float64) - means[y[part]]
-            fourth += float(weights[part] @ np.einsum("ij,ij->i", residuals, residuals) ** 2)
-            residuals *= np.sqrt(weights[part])[:, None]
+        for part in blocks(len(X), BLOCK_ROWS):
+            residuals = X[part] - means.astype(X.dtype)[y[part]]
+            squares = np.asarray(np.einsum("ij,ij->i", residuals, residuals), np.float64)
+            fourth += float(weights[part] @ squares**2)
+            residuals *= np.sqrt(weights[part]).astype(X.dtype)[:, None]
             scatter += residuals.T @ residuals  # one array with itself: half the work of a general product
         return cls(counts, means, scatter, fourth)
 
@@ -73,6 +74,11 @@ class ClassMoments:
     def degrees_of_freedom(self) -> float:
         """Number of shots less the number of classes that have any: 0 at one shot a class."""
         return self.total - np.count_nonzero(self.counts)
+
+    @property
+    def has_scatter(self) -> bool:
+        """Whether a covariance can be estimated: shots that differ, and more of them than classes."""
+        return self.degrees_of_freedom > 1 and float(np.trace(self.scatter)) > 1e-12 * self.total
 
     @property
     def within_variance(self) -> float:

@@ -107,7 +107,7 @@ def _read_names(path: Path | None, labels: list[str]) -> dict[str, str]:
 
 
 def _weights(classifier: Any) -> dict[str, Any]:
-    names = ("mixing_weight_", "n_directions_", "ensemble_weight_", "temperature_")
+    names = ("mixing_weight_", "n_directions_", "gamma_", "ensemble_weight_", "temperature_")
     found = {name.rstrip("_"): getattr(classifier, name) for name in names if hasattr(classifier, name)}
     import numpy as np
 

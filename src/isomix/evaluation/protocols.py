@@ -253,7 +253,8 @@ def _scored(classifier: FewShotClassifier, X: Floats, y: Rows) -> dict[str, Any]
 
 
 def _weights(classifier: FewShotClassifier) -> Iterator[tuple[str, float]]:
-    for name in ("mixing_weight_", "n_directions_", "ensemble_weight_", "alpha_", "sharpness_", "temperature_"):
+    names = ("mixing_weight_", "n_directions_", "gamma_", "ensemble_weight_", "alpha_", "sharpness_", "temperature_")
+    for name in names:
         value = getattr(classifier, name, None)
         if value is not None:
             yield name.rstrip("_"), float(value)

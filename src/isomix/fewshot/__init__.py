@@ -10,6 +10,7 @@ from isomix.fewshot.proker import ProKeR
 from isomix.fewshot.proto_clip import ProtoCLIP
 from isomix.fewshot.prototypes import MixedPrototypes, NearestClassMean, TextAlignedPrototypes, ZeroShot
 from isomix.fewshot.report import ShrinkageReport, shrinkage_report
+from isomix.fewshot.timo import TIMO
 from isomix.fewshot.tip_adapter import APE, TipAdapter
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CLASSIFIERS",
     "GDA",
     "LDA",
+    "TIMO",
     "FewShotClassifier",
     "GapShiftedLDA",
     "MixedPrototypes",

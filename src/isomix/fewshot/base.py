@@ -20,7 +20,7 @@ from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.duplicates import check_one_label_each, first_twins
 from isomix.fewshot.held_out import HeldOut, calibrated_temperature, leave_one_out, validation_shots
 from isomix.fewshot.imputation import complete
-from isomix.fewshot.inputs import read_shots, unit_rows
+from isomix.fewshot.inputs import check_number, read_shots, unit_rows
 from isomix.fewshot.texts import labels_of, read_texts, warn_identical
 from isomix.linalg import normalize_rows
 
@@ -137,7 +137,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Add shots, classes or texts, without the earlier shots.
 
         Means and scatter become those of all shots. Weights that ``fit`` chose stay as they are (a mixing weight goes on
-        growing with the number of shots); call ``fit`` with all shots to choose again. The first call is ``fit``.
+        growing with the number of shots); call ``fit`` with all shots to choose again. The first call is ``fit``. A picture that
+        an earlier call had under another label is not found: most classifiers keep no pictures.
 
         Parameters
         ----------
@@ -153,6 +154,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         InputError
             As in :meth:`fit`, or a label that is new and stands neither in ``text`` nor in ``classes``.
         """
+        if isinstance(classes, str):
+            raise InputError(f"classes: got the string {classes!r}, expected a list of labels, e.g. [{classes!r}].")
         announced = [*labels_of(text), *(() if classes is None else np.asarray(list(classes)).tolist())]
         if not hasattr(self, "classes_"):
             self._pending = announced
@@ -219,8 +222,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         twins = first_twins(matrix)
         check_one_label_each(twins, numbers, self.classes_)
         kept = np.unique(twins)
-        weights = np.asarray(np.bincount(twins, weights, minlength=len(matrix)), np.float64)[kept]
-        return normalize_rows(matrix[kept], "images"), numbers[kept], weights
+        if len(kept) < len(matrix):
+            weights = np.asarray(np.bincount(twins, weights, minlength=len(matrix)), np.float64)[kept]
+            matrix, numbers = matrix[kept], numbers[kept]
+        return normalize_rows(matrix, "images"), numbers, weights
 
     def _set_moments(self, moments: ClassMoments) -> None:
         self.moments_ = moments
@@ -233,11 +238,28 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     ) -> HeldOut | None:
         if validation is None:
             return leave_one_out(X, y, weights, self.moments_)
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise InputError(
+                f"validation: got {type(validation).__name__}, expected two arrays, validation=(embeddings, labels)."
+            )
         array = check_rows(self, validation[0], "validation images")
-        V = normalize_rows(np.asarray(array, working_dtype(array.dtype)), "validation images")
-        labels = np.asarray(validation[1])
-        if len(labels) != len(V) or not np.isin(labels, self.classes_).all():
-            raise InputError("validation: expected one label a row, all of them classes of the shots or texts.")
+        V = np.asarray(array, working_dtype(array.dtype))
+        if not np.isfinite(V).all():
+            bad = int(np.flatnonzero(~np.isfinite(V).all(axis=1))[0])
+            raise InputError(
+                f"validation images: NaN or infinite values in row {bad}. Drop such rows, or encode them again."
+            )
+        V, labels = normalize_rows(V, "validation images"), np.asarray(validation[1])
+        if labels.shape != (len(V),):
+            raise InputError(
+                f"validation: got {len(V)} rows and labels of shape {labels.shape}, expected one label a row."
+            )
+        unknown = labels[~np.isin(labels, self.classes_)]
+        if unknown.size:
+            raise InputError(
+                f"validation: labels {np.unique(unknown)[:5].tolist()!r} are no classes of the shots or texts. Leave their "
+                "pictures out, or give text of them."
+            )
         return validation_shots(V, np.searchsorted(self.classes_, labels), self.moments_, tier or "full")
 
     def _settle(self, held_out: HeldOut | None) -> None:
@@ -309,6 +331,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         reject_label : object
             What those rows get. The default None makes the result an object array.
         """
+        if reject_below is not None:
+            check_number(reject_below, "reject_below", highest=1.0)
         best, reject = [], []
         for _, logits in self._blocks(X):
             best.append(logits.argmax(axis=1))

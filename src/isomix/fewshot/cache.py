@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
-from isomix.errors import InputError
 from isomix.fewshot.base import FewShotClassifier
 from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
+from isomix.fewshot.inputs import check_number
 
 __all__ = ["ClassSums", "ResidualFewShot"]
 
@@ -54,14 +54,9 @@ class ResidualFewShot(FewShotClassifier):
     support_weights_: Doubles
 
     def _check_parameters(self) -> None:
-        for name in ("alpha", "sharpness"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float | np.number) and 0 <= value < np.inf):
-                raise InputError(f"{name}: got {value!r}, expected a number of at least 0, or None (chosen).")
-        if not self.logit_scale > 0:
-            raise InputError(
-                f"logit_scale: got {self.logit_scale!r}, expected a positive number (100 for OpenAI CLIP)."
-            )
+        check_number(self.alpha, "alpha", chosen=True)
+        check_number(self.sharpness, "sharpness", chosen=True)
+        check_number(self.logit_scale, "logit_scale (100 for OpenAI CLIP)", positive=True)
 
     def _remember(self, X: Floats, y: Indices, weights: Doubles) -> None:
         self.support_, self.support_classes_, self.support_weights_ = X, y, weights
@@ -110,8 +105,8 @@ class ResidualFewShot(FewShotClassifier):
             start["alpha"] = 0.0
 
         def loss(point: dict[str, Any]) -> float:
-            logits = zero_shot + zero_shot.dtype.type(point["alpha"]) * residuals[point["sharpness"]]
-            return brier_score(logits, held_out)
+            alpha, residual = zero_shot.dtype.type(point["alpha"]), residuals[point["sharpness"]]
+            return brier_score(lambda rows: zero_shot[rows] + alpha * residual[rows], held_out)
 
         found = coordinate_search(loss, grids, start)
         self.alpha_, self.sharpness_ = float(found["alpha"]), float(found["sharpness"])

@@ -25,9 +25,15 @@ def first_twins(matrix: Floats) -> Indices:
     array([0, 1, 0])
     """
     rows = np.ascontiguousarray(matrix) + 0.0  # -0.0 becomes 0.0
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0] if rows.size else rows[:, 0]
+    twins = np.arange(len(rows))
+    # Equal rows have equal sums of their bits under fixed random odd factors; only rows that share a sum are compared.
+    factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], np.uint64) | np.uint64(1)
+    sums = rows.view(f"u{rows.dtype.itemsize}") @ factors
+    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
     first: dict[bytes, int] = {}
-    return np.fromiter((first.setdefault(key.tobytes(), i) for i, key in enumerate(keys)), np.intp, len(rows))
+    for i in np.flatnonzero(counts[inverse] > 1):
+        twins[i] = first.setdefault(rows[i].tobytes(), int(i))
+    return twins
 
 
 def check_one_label_each(twins: Indices, y: Indices, classes: NDArray[Any]) -> None:

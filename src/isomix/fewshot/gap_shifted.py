@@ -12,6 +12,7 @@ from isomix.covariance import ClassMoments, check_shrinkage
 from isomix.errors import InputError
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.imputation import GapMap
+from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import discriminant_without
 from isomix.fewshot.linear import Doubles, LinearFewShot, discriminant
 from isomix.fewshot.mixing import PRIOR_SHOTS
@@ -87,10 +88,8 @@ class GapShiftedLDA(LinearFewShot):
         self.calibrate = calibrate
 
     def _check_parameters(self) -> None:
-        for name in ("prior_shots", "balance"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float | np.number) and 0 <= value < np.inf):
-                raise InputError(f"{name}: got {value!r}, expected a number of at least 0.")
+        check_number(self.prior_shots, "prior_shots")
+        check_number(self.balance, "balance")
         super()._check_parameters()
         check_shrinkage(self.shrinkage)
         if self.shrinkage == "ledoit-wolf":

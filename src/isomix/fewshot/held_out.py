@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from isomix._arrays import Floats
+from isomix._arrays import Floats, blocks
 from isomix.covariance import ClassMoments
 
 __all__ = [
+    "MAX_ROWS",
     "HeldOut",
     "brier_score",
     "calibrated_temperature",
-    "cooled_brier_score",
     "coordinate_search",
     "leave_one_out",
     "validation_shots",
@@ -27,6 +27,7 @@ __all__ = [
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.intp]
 MAX_ROWS = 2048
+SCORED_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -97,26 +98,34 @@ def validation_shots(X: Floats, y: Indices, moments: ClassMoments, tier: str) ->
     return HeldOut(X, y, np.ones(len(y)), tier, y[:0], X[:0], y[:0], np.zeros(0))
 
 
-def brier_score(logits: Floats, held_out: HeldOut) -> float:
+def brier_score(logits_of: Callable[[slice], Floats], held_out: HeldOut, halvings: int = 0) -> float:
     """Weighted mean of Σ_c (p_c - [c = y])² less one, p the softmax of the logits; lower is better.
 
-    A proper score like the log-loss, which a few confident errors cannot dominate. ``logits`` is overwritten.
+    A proper score like the log-loss, which a few confident errors cannot dominate.
+
+    Parameters
+    ----------
+    logits_of : callable
+        Gives the logits of a slice of the held-out rows, as a new array, which is overwritten. It is asked for blocks that
+        stay in the processor's cache.
+    held_out : HeldOut
+    halvings : int
+        Take the least score of logits / T over T = 1, 2, 4, ... 2^halvings. For logits whose scale means nothing: the score
+        charges a candidate for its confidence too, so that a term that makes every logit larger loses although no decision
+        depends on it.
     """
-    logits -= logits.max(axis=1, keepdims=True)
-    np.exp(logits, out=logits)
-    total = logits.sum(axis=1)
-    right = logits[np.arange(len(logits)), held_out.y] / total
-    square = np.einsum("ij,ij->i", logits, logits) / total**2
-    return float(np.average(np.asarray(square - 2.0 * right, np.float64), weights=held_out.weights))
-
-
-def cooled_brier_score(logits: Floats, held_out: HeldOut, halvings: int = 7) -> float:
-    """Least :func:`brier_score` of logits / T over T = 1, 2, 4, ... 2^halvings; ``logits`` is overwritten.
-
-    For logits whose scale means nothing. A proper score charges a candidate for its confidence too, so that a term that makes
-    every logit larger loses although no decision depends on it.
-    """
-    return min(brier_score(logits * logits.dtype.type(0.5**j), held_out) for j in range(halvings + 1))
+    first = logits_of(slice(0, 1))
+    totals = np.zeros(halvings + 1)
+    for rows in blocks(len(held_out.y), max(SCORED_AT_ONCE // first.shape[1], 1)):
+        logits = logits_of(rows)
+        own = np.arange(len(logits)), held_out.y[rows]
+        logits -= logits.max(axis=1, keepdims=True)
+        for j in range(halvings + 1):
+            cooled = np.exp(logits * logits.dtype.type(0.5**j)) if halvings else np.exp(logits, out=logits)
+            total = cooled.sum(axis=1)
+            square = np.einsum("ij,ij->i", cooled, cooled) / total**2
+            totals[j] += held_out.weights[rows] @ (square - 2.0 * cooled[own] / total)
+    return float(totals.min() / held_out.weights.sum())
 
 
 def calibrated_temperature(logits: Floats, held_out: HeldOut) -> float:
@@ -148,6 +157,8 @@ def coordinate_search(
 ) -> dict[str, Any]:
     """Minimise over grids: one parameter after the other from ``start``, then steps along two at once while they help.
 
+    Along one parameter every second candidate is looked at, then the neighbours of the best.
+
     The steps are for valleys that run across the axes: a discriminant is worth more when the text weighs more, too. Ties go to
     the earlier point, and nothing is computed twice.
     """
@@ -167,7 +178,9 @@ def coordinate_search(
     for _ in range(sweeps):
         before = point
         for name, grid in axes.items():
-            point = best({**point, name: value} for value in grid)
+            point = best({**point, name: value} for value in grid[::2])
+            place = grid.index(point[name])
+            point = best({**point, name: value} for value in grid[max(place - 1, 0) : place + 2])
         if point == before:
             break
     while (step := best(_diagonal(point, axes))) != point:

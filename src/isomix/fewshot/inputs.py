@@ -17,10 +17,25 @@ from isomix._estimators import check_fit_rows, check_rows
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
 
-__all__ = ["read_shots", "unit_rows"]
+__all__ = ["check_number", "read_shots", "unit_rows"]
 
 Doubles = NDArray[np.float64]
 UNIT_TOLERANCE = 1e-2
+
+
+def check_number(
+    value: object, name: str, *, highest: float = np.inf, positive: bool = False, chosen: bool = False
+) -> None:
+    """Raise :class:`InputError` unless ``value`` is a finite number from 0 to ``highest``, or None where it is chosen."""
+    if value is None and chosen:
+        return
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if number and 0.0 <= float(value) <= highest and float(value) < np.inf and not (positive and not value):  # type: ignore[arg-type]
+        return
+    wanted = (
+        "a positive number" if positive else "a number of at least 0" if highest == np.inf else "a number from 0 to 1"
+    )
+    raise InputError(f"{name}: got {value!r}, expected {wanted}{', or None (chosen)' if chosen else ''}.")
 
 
 def read_shots(
@@ -44,6 +59,8 @@ def read_shots(
     else:
         array = check_rows(estimator, X, "images")
         matrix = np.asarray(array, working_dtype(array.dtype))
+        if not np.isfinite(matrix).all():
+            raise InputError("images: NaN or infinite values. Drop those rows, or encode them again.")
     try:
         labels = column_or_1d(y, warn=True)
         assert_all_finite(labels, input_name="y")
@@ -52,13 +69,13 @@ def read_shots(
             check_classification_targets(labels)
         weights = np.asarray(_check_sample_weight(sample_weight, matrix, dtype=np.float64), np.float64)
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(
+            f"labels or weights: {error} Give one string or integer, and at most one weight, a row."
+        ) from error
     if len(labels) != len(matrix):
         raise InputError(
             f"images and labels: got {len(matrix)} rows and {len(labels)} labels, expected one label a row."
         )
-    if not np.isfinite(matrix).all():
-        raise InputError("images: NaN or infinite values. Drop those rows, or encode them again.")
     if (weights < 0).any():
         raise InputError(f"sample_weight: got {weights.min():g}, expected weights of at least 0.")
     check_nonzero_rows(matrix, "images")

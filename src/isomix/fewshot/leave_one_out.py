@@ -31,10 +31,10 @@ __all__ = ["discriminant_without", "excess", "means_without", "scatter_factor"]
 Doubles = NDArray[np.float64]
 
 
-def means_without(held_out: HeldOut, moments: ClassMoments) -> Doubles:
-    """Mean of the class of every held-out shot without that shot; (n, d)."""
-    total, w = moments.counts[held_out.y][:, None], held_out.weights[:, None]
-    return np.asarray((total * moments.means[held_out.y] - w * held_out.X) / (total - w))
+def means_without(held_out: HeldOut, counts: Doubles, X: Doubles, means: Doubles) -> Doubles:
+    """Mean of the class of every held-out shot without that shot, from shots (n, d) and class means (C, d); (n, d)."""
+    total, w = counts[held_out.y][:, None], held_out.weights[:, None]
+    return np.asarray((total * means[held_out.y] - w * X) / (total - w))
 
 
 def scatter_factor(held_out: HeldOut, moments: ClassMoments) -> Doubles:

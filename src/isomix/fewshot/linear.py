@@ -16,7 +16,8 @@ from isomix._arrays import Floats, check_integer
 from isomix.covariance import ClassMoments, check_shrinkage, precision_times
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.base import FewShotClassifier
-from isomix.fewshot.held_out import HeldOut, brier_score, cooled_brier_score, coordinate_search
+from isomix.fewshot.held_out import MAX_ROWS, HeldOut, brier_score, coordinate_search
+from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import discriminant_without
 from isomix.fewshot.mixing import (
     PRIOR_SHOTS,
@@ -77,22 +78,19 @@ class LinearFewShot(FewShotClassifier):
     # ------------------------------------------------------------------ parameters
 
     def _check_parameters(self) -> None:
-        for name in ("mixing_weight", "ensemble_weight"):
-            value = getattr(self, name, None)
-            if value is None or (name == "mixing_weight" and value == "shrinkage"):
-                continue
-            if not isinstance(value, int | float | np.number) or not 0.0 <= value <= (
-                1.0 if name[0] == "m" else np.inf
-            ):
-                wanted = "a number from 0 to 1, 'shrinkage'" if name[0] == "m" else "a number of at least 0"
-                raise InputError(f"{name}: got {value!r}, expected {wanted} or None (chosen).")
+        mixing_weight = getattr(self, "mixing_weight", None)
+        if not (isinstance(mixing_weight, str) and mixing_weight == "shrinkage"):
+            check_number(mixing_weight, "mixing_weight, if it is not 'shrinkage'", highest=1.0, chosen=True)
+        # GDA and TIMO call it alpha.
+        check_number(
+            getattr(self, "ensemble_weight", None),
+            "alpha" if hasattr(self, "alpha") else "ensemble_weight",
+            chosen=True,
+        )
         n_directions = getattr(self, "n_directions", None)
         if n_directions is not None:
             check_integer(n_directions, "n_directions", minimum=1)
-        if not self.logit_scale > 0:
-            raise InputError(
-                f"logit_scale: got {self.logit_scale!r}, expected a positive number (100 for OpenAI CLIP)."
-            )
+        check_number(self.logit_scale, "logit_scale (100 for OpenAI CLIP)", positive=True)
         if self._discriminates:
             check_shrinkage(self.shrinkage)
 
@@ -185,20 +183,24 @@ class LinearFewShot(FewShotClassifier):
             other = self._discriminant_logits(held_out)
             if "ensemble_weight" in grids:
                 # Candidates in units of the weight at which both terms differ as much between classes.
-                mixed = cosines(mixing_weight_of(start["prior_shots"], shots), start["n_directions"])
+                some = slice(None, None, 1 + (len(other) - 1) // MAX_ROWS)
+                mixed = cosines(mixing_weight_of(start["prior_shots"], shots), start["n_directions"], some)
                 spread = self.logit_scale * float(mixed.std(axis=1).mean())
                 # Prototypes that are all the same have no spread: then in units of the discriminant itself.
-                unit = (spread or 1.0) / max(float(other.std(axis=1).mean()), 1e-300)
+                unit = (spread or 1.0) / max(float(other[some].std(axis=1).mean()), 1e-300)
                 grids = {**grids, "ensemble_weight": [unit * f for f in grids["ensemble_weight"]]}
 
         # The logit scale was trained for cosines with texts; for pictures alone it says nothing about confidence.
-        score = brier_score if self.has_text_.any() else cooled_brier_score
+        halvings = 0 if self.has_text_.any() else 7
 
         def loss(point: dict[str, Any]) -> float:
-            logits = cosines(mixing_weight_of(point["prior_shots"], shots), point["n_directions"])
-            logits *= scale
-            if other is not None and point["ensemble_weight"]:
-                logits += logits.dtype.type(point["ensemble_weight"]) * other
+            def logits_of(rows: slice) -> Floats:
+                logits = cosines(mixing_weight_of(point["prior_shots"], shots), point["n_directions"], rows)
+                logits *= scale
+                if other is not None and point["ensemble_weight"]:
+                    logits += logits.dtype.type(point["ensemble_weight"]) * other[rows]
+                return logits
+
             # A weak prior, worth half a shot at a factor of 4 from the prior rule: with a handful of shots the rule should hold.
             surprise = (
                 (np.log(max(point["prior_shots"], 1e-9) / PRIOR_SHOTS) / np.log(4.0)) ** 2
@@ -206,17 +208,14 @@ class LinearFewShot(FewShotClassifier):
                 else 0.0
             )
             surprise += np.log2(1.0 + point["ensemble_weight"] / unit) ** 2
-            return score(logits, held_out) + 0.5 * float(surprise) / float(held_out.weights.sum())
+            return brier_score(logits_of, held_out, halvings) + 0.5 * float(surprise) / float(held_out.weights.sum())
 
         return coordinate_search(loss, grids, start)
 
     # ------------------------------------------------------------------ parts
 
     def _scatter_known(self) -> bool:
-        return (
-            self.moments_.degrees_of_freedom > 1
-            and float(np.trace(self.moments_.scatter)) > 1e-12 * self.moments_.total
-        )
+        return self.moments_.has_scatter
 
     def _set_moments(self, moments: ClassMoments) -> None:
         super()._set_moments(moments)
@@ -228,6 +227,9 @@ class LinearFewShot(FewShotClassifier):
         directions = None if self._directions is None else self._directions.vectors
         texts = self.texts_ if self.has_text_.any() else None
         return MixedCosines(held_out, self.moments_, self.means_, texts, directions)
+
+    def _text_prototypes(self) -> Doubles:
+        return self.texts_
 
     def _discriminant_moments(self) -> tuple[ClassMoments, Doubles]:
         return self.moments_, self.means_
@@ -276,7 +278,7 @@ class LinearFewShot(FewShotClassifier):
                 images = images @ V.T @ V
             if self.mixing_weight_:
                 images = np.asarray(normalize_rows(images, "image prototypes"), np.float64)
-            self.prototypes_ = mix(images, self.texts_, self.mixing_weight_)
+            self.prototypes_ = mix(images, self._text_prototypes(), self.mixing_weight_)
             coef += self.logit_scale * self.prototypes_
         beta = self.ensemble_weight_ if self._mixes else 1.0
         if self._discriminates and beta:

@@ -102,14 +102,16 @@ class _Parts(NamedTuple):
     scatter: Doubles
 
     def turned(self, directions: Doubles, scatter: Doubles) -> _Parts:
-        """In the basis of the rows of ``directions``."""
+        """In the basis of the rows of ``directions``, without ``own``, which is cheaper to derive again than to turn."""
         turn = directions.T
+        X, means = self.X @ turn, self.means @ turn
+        class_means = means if self.class_means is self.means else self.class_means @ turn
         return _Parts(
-            self.X @ turn,
-            self.means @ turn,
+            X,
+            means,
             None if self.texts is None else self.texts @ turn,
-            None if self.own is None else self.own @ turn,
-            self.class_means @ turn,
+            None,
+            class_means,
             np.einsum("ij,ij->i", directions @ scatter, directions),
         )
 
@@ -157,13 +159,18 @@ class MixedCosines:
         self._held_out, self._moments, self._footing = held_out, moments, footing
         dtype = held_out.X.dtype
         self._x_text = None if texts is None else held_out.X @ np.ascontiguousarray(texts.T, dtype)
-        own = means_without(held_out, moments) if held_out.from_shots else None
-        self._plain = _Parts(
-            np.asarray(held_out.X, np.float64), means, texts, own, moments.means, np.diag(moments.scatter)
+        self._plain = self._with_own(
+            _Parts(np.asarray(held_out.X, np.float64), means, texts, None, moments.means, np.diag(moments.scatter))
         )
         # Everything in the basis of the directions, once: a number of directions is then a slice.
-        self._turned = None if directions is None else self._plain.turned(directions, moments.scatter)
+        self._turned = None if directions is None else self._with_own(self._plain.turned(directions, moments.scatter))
         self._cache: dict[int, tuple[Floats, Doubles, Doubles]] = {}
+
+    def _with_own(self, parts: _Parts) -> _Parts:
+        held_out = self._held_out
+        if not held_out.from_shots:
+            return parts
+        return parts._replace(own=means_without(held_out, self._moments.counts, parts.X, parts.class_means))
 
     def _images(self, k: int) -> tuple[Floats, Doubles, Doubles]:
         """Cosines x·u (n, C); u·t of every class (C,); u'·t of the own class without the shot (n,)."""
@@ -194,14 +201,15 @@ class MixedCosines:
         lost = scatter_factor(held_out, moments) * np.einsum("ij,ij->i", residuals, residuals)
         return np.asarray((trace - lost) / freedom)
 
-    def __call__(self, mixing_weight: float, n_directions: int) -> Floats:
-        """Cosines (n, C), a new array; ``n_directions`` 0 for no projection."""
+    def __call__(self, mixing_weight: float, n_directions: int, rows: slice = slice(None)) -> Floats:
+        """Cosines (n, C), a new array, or some rows of it; ``n_directions`` 0 for no projection."""
         a, x_text = mixing_weight, self._x_text
         if x_text is None:
-            return self._images(n_directions)[0].copy()
+            return self._images(n_directions)[0][rows].copy()
         if a == 0.0:
-            return x_text.copy()
+            return x_text[rows].copy()
         x_image, ut, own_ut = self._images(n_directions)
+        x_image, x_text = x_image[rows], x_text[rows]
 
         def norm_of(cosine: Doubles) -> Doubles:
             square = a * a + (1.0 - a) ** 2 + 2.0 * a * (1.0 - a) * np.clip(cosine, -1.0, 1.0)
@@ -211,7 +219,6 @@ class MixedCosines:
         cosines = np.asarray((a / norm).astype(x_image.dtype)) * x_image
         cosines += ((1.0 - a) / norm).astype(x_image.dtype) * x_text
         if self._held_out.from_shots:
-            rows = np.arange(len(x_image))
-            y = self._held_out.y
-            cosines[rows, y] = (a * x_image[rows, y] + (1.0 - a) * x_text[rows, y]) / norm_of(own_ut)
+            own = np.arange(len(x_image)), self._held_out.y[rows]
+            cosines[own] = (a * x_image[own] + (1.0 - a) * x_text[own]) / norm_of(own_ut[rows])
         return np.asarray(cosines)

@@ -88,10 +88,8 @@ class ProjectAndMix(LinearFewShot):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.space is not None and not hasattr(self.space, "transform"):
-            raise InputError(
-                f"space: got {type(self.space).__name__}, expected a fitted space, with transform, or None."
-            )
+        if self.space is not None and (isinstance(self.space, type) or not hasattr(self.space, "transform")):
+            raise InputError(f"space: got {self.space!r}, expected a fitted space, with transform, or None.")
 
     def _into_space(self, X: Floats) -> Floats:
         return X if self.space is None else np.asarray(self.space.transform(X), X.dtype)

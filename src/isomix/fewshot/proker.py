@@ -10,6 +10,7 @@ from isomix._arrays import Floats
 from isomix.errors import InputError
 from isomix.fewshot.cache import Doubles, ResidualFewShot
 from isomix.fewshot.held_out import HeldOut
+from isomix.fewshot.inputs import check_number
 
 __all__ = ["ProKeR"]
 
@@ -62,8 +63,7 @@ class ProKeR(ResidualFewShot):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if not self.bandwidth > 0:
-            raise InputError(f"bandwidth: got {self.bandwidth!r}, expected a positive number.")
+        check_number(self.bandwidth, "bandwidth", positive=True)
 
     def _prior_sharpness(self) -> float:
         return 1.0

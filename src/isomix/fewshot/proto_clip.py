@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from isomix._arrays import Floats
-from isomix.errors import InputError
 from isomix.fewshot.base import FewShotClassifier
 from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
+from isomix.fewshot.inputs import check_number
 from isomix.fewshot.mixing import MixedCosines
 from isomix.linalg import normalize_rows
 
@@ -48,11 +48,8 @@ class ProtoCLIP(FewShotClassifier):
         self.calibrate = calibrate
 
     def _check_parameters(self) -> None:
-        a, b = self.mixing_weight, self.sharpness
-        if a is not None and not 0.0 <= a <= 1.0:
-            raise InputError(f"mixing_weight: got {a!r}, expected a number from 0 to 1, or None (chosen).")
-        if b is not None and not b > 0.0:
-            raise InputError(f"sharpness: got {b!r}, expected a positive number, or None (chosen).")
+        check_number(self.mixing_weight, "mixing_weight", highest=1.0, chosen=True)
+        check_number(self.sharpness, "sharpness", positive=True, chosen=True)
 
     def _choose(self, held_out: HeldOut | None) -> None:
         start: dict[str, Any] = {"mixing_weight": 1 / 9, "sharpness": 50.0}
@@ -70,7 +67,8 @@ class ProtoCLIP(FewShotClassifier):
             images, texts = self._cosines(held_out)
 
             def loss(point: dict[str, Any]) -> float:
-                return brier_score(_log_mixture(images, texts, point["mixing_weight"], point["sharpness"]), held_out)
+                a, b = point["mixing_weight"], point["sharpness"]
+                return brier_score(lambda rows: _log_mixture(images[rows], texts[rows], a, b), held_out)
 
             start = coordinate_search(loss, grids, start)
         self.mixing_weight_, self.sharpness_ = float(start["mixing_weight"]), float(start["sharpness"])

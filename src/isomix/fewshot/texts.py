@@ -17,6 +17,7 @@ from isomix.linalg import normalize_rows
 __all__ = ["ClassTexts", "labels_of", "read_texts", "warn_identical"]
 
 Doubles = NDArray[np.float64]
+ENCODE_FIRST = "Encode the sentences first: encoder.encode_text(sentences).embeddings."
 WIDTH_OF = "the image embeddings; both must come from the same model"
 
 
@@ -48,7 +49,7 @@ def read_texts(text: Any, classes: NDArray[Any], width: int) -> ClassTexts:
 
     Parameters
     ----------
-    text : array_like (C, d) or (C, p, d), mapping of label to (d,) or (p, d) array or None, or None
+    text : array_like (C, d) or (C, p, d), list of C arrays (p, d), mapping of label to (d,) or (p, d) array or None, or None
     classes : ndarray, shape (C,)
         Sorted labels.
     width : int
@@ -71,8 +72,10 @@ def read_texts(text: Any, classes: NDArray[Any], width: int) -> ClassTexts:
             )
         entries = [text.get(label) for label in classes.tolist()]
     else:
-        array = np.asarray(text)
-        if array.ndim not in (2, 3) or len(array) != len(classes):
+        array = _as_array(text)
+        if array.dtype.kind in "US":
+            raise InputError(f"text: got strings, expected embeddings. {ENCODE_FIRST}")
+        if (array.dtype.kind != "O" and array.ndim not in (2, 3)) or len(array) != len(classes):
             raise InputError(
                 f"text: got shape {array.shape}, expected ({len(classes)}, {width}) or ({len(classes)}, prompts, {width}): "
                 "one entry for each class, in the order of the sorted labels. Use a mapping {label: vector} to name the "
@@ -94,6 +97,16 @@ def read_texts(text: Any, classes: NDArray[Any], width: int) -> ClassTexts:
     return ClassTexts(vectors, has_text, prompts)
 
 
+def _as_array(text: Any) -> NDArray[Any]:
+    """As an array; of objects, one a class, where the classes differ in their number of prompts."""
+    try:
+        return np.atleast_1d(np.asarray(text))
+    except ValueError:
+        entries = np.empty(len(text), dtype=object)
+        entries[:] = list(text)
+        return entries
+
+
 def _prompts(entry: Any, label: Any, width: int) -> Doubles:
     if entry is None:
         return np.zeros((0, width))
@@ -101,7 +114,7 @@ def _prompts(entry: Any, label: Any, width: int) -> Doubles:
     if array.dtype.kind != "f":
         raise InputError(
             f"text of class {label!r}: got {type(entry).__name__} of dtype {array.dtype}, expected embeddings. "
-            "Encode the sentences first: encoder.encode_text(sentences).embeddings."
+            f"{ENCODE_FIRST}"
         )
     rows = as_matrix(
         array[None] if array.ndim == 1 else array,
