@@ -37,7 +37,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)-openclip/stamp: pyproject.toml constraints.txt constraints-openclip.txt | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)-openclip
 	$(VENV)-openclip/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --constraint constraints-openclip.txt torch torchvision open_clip_torch timm pytest --editable '.[app]'
+	  --constraint constraints-openclip.txt torch torchvision open_clip_torch timm pytest --editable '.[app,onnx]'
 	@touch $@
 
 setup: $(VENV)/dev.stamp  ## install everything a developer needs into .venv
@@ -65,8 +65,9 @@ format: setup  ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-study: setup  ## the experiments behind docs/: automatic bands against the best of the grid
+study: setup  ## the experiments behind docs/: automatic bands, and weights from the shots, against the best ones
 	$(BIN)/python studies/bands.py
+	$(BIN)/python studies/fewshot.py
 
 bench: setup  ## measurements, as ratios in one run; nothing else should run meanwhile
 	@mkdir -p bench-output

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from isomix import IsoCLIP, Projectors, TextPCA, load_encoder, retrieval_metrics
+from isomix.encoders.prompts import nouns
 from isomix.linalg import coordinate_map, normalize_rows
 from isomix.spaces.bands import Band
 from isomix.spaces.selection import Sample, band_grid, choose
@@ -40,8 +41,8 @@ def score_all(coordinates: Any, gram: Any, labels: Any, bands: list[Band]) -> di
     return {band: 100 * score for band, score in choose(coordinates, gram, everything, bands).scores.items()}
 
 
-def study_isoclip(name: str, projectors: Projectors, E: Any, labels: Any) -> dict[str, Any]:
-    """Every band of the grid, then what the three automatic ways choose."""
+def study_isoclip(name: str, projectors: Projectors, E: Any, labels: Any, bank: Any = None) -> dict[str, Any]:
+    """Every band of the grid, then what the automatic ways choose."""
     whole = IsoCLIP(projectors, k_top=0, k_bottom=0, compact=False).fit()
     coordinates = normalize_rows(E) @ coordinate_map(np.asarray(projectors.image, np.float64), whole.directions_).T
     F = projectors.image @ whole.directions_
@@ -49,8 +50,9 @@ def study_isoclip(name: str, projectors: Projectors, E: Any, labels: Any) -> dic
     best = max(scores, key=scores.__getitem__)
     row: dict[str, Any] = {"task": name, "plain": mean_average_precision(normalize_rows(E), labels)}
     row |= {"best": scores[best], "best_band": f"{best.k_top}/{best.k_bottom}"}
-    for way, arguments in (("spectrum", ()), ("embeddings", (E,)), ("labels", (E, labels))):
-        space = IsoCLIP(projectors, band="auto").fit(*arguments)
+    ways: dict[str, tuple[Any, ...]] = {"spectrum": (), "embeddings": (E,), "sentences": (E,), "labels": (E, labels)}
+    for way, arguments in ways.items():
+        space = IsoCLIP(projectors, band="auto").fit(*arguments, bank=bank if way == "sentences" else None)
         row[way] = mean_average_precision(space.transform(E), labels)
         row[f"{way}_band"] = f"{space.band_.k_top}/{space.band_.k_bottom}"
     return row | variations(coordinates, F, labels, best)
@@ -98,7 +100,8 @@ def embedded_tasks() -> Iterable[dict[str, Any]]:
         for spec in ("embedded", "embedded:as-trained"):
             encoder = load_encoder(spec)
             E = encoder.encode_image(paths, show_progress_bar=False).embeddings
-            yield study_isoclip(f"{spec}, {group}", encoder.projectors, E, labels)
+            bank = encoder.encode_text(nouns(), show_progress_bar=False).embeddings
+            yield study_isoclip(f"{spec}, {group}", encoder.projectors, E, labels, bank)
 
 
 def vit_tasks() -> Iterable[dict[str, Any]]:
@@ -176,14 +179,18 @@ def main() -> None:
             "best of the grid",
             "auto: spectrum",
             "auto: embeddings",
+            "auto: and sentences",
             "auto: labels",
             "soft edge",
             "three bands",
         ]
     )
-    line(["---"] * 8)
+    line(["---"] * 9)
     for row in bands:
-        ways = [f"{row[way]:.1f} ({row[way + '_band']})" for way in ("best", "spectrum", "embeddings", "labels")]
+        ways = [
+            f"{row[way]:.1f} ({row[way + '_band']})"
+            for way in ("best", "spectrum", "embeddings", "sentences", "labels")
+        ]
         line([row["task"], f"{row['plain']:.1f}", *ways, f"{row['soft']:.1f}", f"{row['averaged']:.1f}"])
     if counts:
         print("\nText PCA, mAP in per cent (number of components)\n")

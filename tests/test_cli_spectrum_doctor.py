@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from isomix.encoders import load_encoder
 from isomix.encoders.prompts import nouns
@@ -105,3 +106,36 @@ def test_doctor_finds_a_broken_package(cli, tmp_path, monkeypatch):
 def test_version_and_help(cli):
     assert cli("--version").out.startswith("isomix 0.")
     assert "classify" in cli("--help").out
+
+
+def test_a_spectrum_is_that_of_the_space_biases_included(rng):
+    pair = Projectors(
+        rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6), text_bias=rng.normal(size=6)
+    )
+    space = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    np.testing.assert_array_equal(spectrum(pair).singular_values, space.singular_values_)
+    assert spectrum(pair).rank == space.rank_ == 6
+    assert [weight.shape for weight in (random_projectors(pair).image, random_projectors(pair).text)] == [
+        (6, 10),
+        (6, 6),
+    ]
+
+
+def test_the_operator_is_decomposed_once(cli, tmp_path, rng, monkeypatch):
+    """With shares of both modalities and a suggested band: one decomposition of the model, one of the control."""
+    decomposed = []
+    original = scipy.linalg.svd
+    monkeypatch.setattr(
+        scipy.linalg, "svd", lambda *given, **options: decomposed.append(1) or original(*given, **options)
+    )
+    for name in ("images", "texts"):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(60, 192)).astype(np.float32))
+    sources = ["--images", str(tmp_path / "images.npy"), "--texts", str(tmp_path / "texts.npy")]
+    result = cli("spectrum", "embedded", *sources, "--json")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert set(found["shares"]) == {"image", "text"}
+    assert len(decomposed) == 2
+    evidence = IsoCLIP(Projectors.from_pretrained("embedded"), band="auto").fit(np.load(tmp_path / "images.npy"))
+    assert (found["suggested"]["k_top"], found["suggested"]["k_bottom"]) == evidence.band_
+    assert found["suggested"]["from"] == evidence.band_source_

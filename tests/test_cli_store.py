@@ -21,6 +21,25 @@ from isomix.spaces import IsoCLIP
 from isomix.store import EmbeddingTable
 
 make_pictures = runpy.run_path(str(Path(__file__).with_name("store_helpers.py")))["make_pictures"]
+STOPPED_AFTER_A_COMMIT = """
+import signal, sys
+from isomix.cli.app import main
+from isomix.encoders.embedded import EmbeddedEncoder
+from isomix.store import EmbeddingTable
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+rows = int(sys.argv.pop(1))
+encode = EmbeddedEncoder.forward_pixels
+
+def wait_after_a_commit(encoder, pixels):
+    if EmbeddingTable.open("t.lance").count > rows:
+        print("waiting", flush=True)
+        sys.stdin.readline()
+    return encode(encoder, pixels)
+
+EmbeddedEncoder.forward_pixels = wait_after_a_commit
+main()
+"""
 ISOMIX = [sys.executable, "-c", "from isomix.cli.app import main; main()"]
 
 
@@ -177,22 +196,30 @@ def test_inspect_knows_its_files(photos, tmp_path, isomix, rng):
 
 
 def test_killed_then_interrupted_then_finished(tmp_path, monkeypatch, isomix):
-    """The embedded model, really stopped, twice: the table ends up as if nothing had happened."""
+    """The embedded model, really stopped, twice: the table ends up as if nothing had happened.
+
+    After its first commit each child waits in the middle of a batch for the signal, however fast or slow it is.
+    """
     make_pictures(tmp_path / "photos", [f"{i:04d}.png" for i in range(900)])
     (tmp_path / "photos" / "0100.png").write_bytes(b"broken")
     monkeypatch.chdir(tmp_path)
     words = ["embed", "photos", "--batch-size", "8", "-o"]
-    seen = 1
+    rows = 0
     for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
-        child = subprocess.Popen([*ISOMIX, *words, "t.lance"], stderr=subprocess.PIPE, text=True)
-        while commits("t.lance") <= seen and child.poll() is None:
-            time.sleep(0.005)
+        child = subprocess.Popen(
+            [sys.executable, "-c", STOPPED_AFTER_A_COMMIT, str(rows), *words, "t.lance"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout.readline() == "waiting\n", child.communicate()
         child.send_signal(number)
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate("go on\n", timeout=60)
         assert child.returncode == code
         assert "Traceback" not in err
-        seen = commits("t.lance")
-        assert 0 < EmbeddingTable.open("t.lance").count < 899
+        before, rows = rows, EmbeddingTable.open("t.lance").count
+        assert before < rows < 899
     assert "goes on from here" in err
     for name in ("t.lance", "whole.lance"):
         assert isomix(*words, name)[0] == 3
@@ -200,10 +227,6 @@ def test_killed_then_interrupted_then_finished(tmp_path, monkeypatch, isomix):
     assert resumed.column("path") == whole.column("path")
     assert resumed.embeddings().tobytes() == whole.embeddings().tobytes()
     assert [row["path"] for row in resumed.errors()] == ["0100.png"]
-
-
-def commits(name):
-    return len(list((Path(name) / "_versions").glob("*.manifest")))
 
 
 def test_progress_off_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):

@@ -165,10 +165,13 @@ for number, batch in enumerate(iter_encoded(encoder, (loader for _ in range(10**
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "running\n"
-    process.send_signal(2)
-    _, err = process.communicate(timeout=20)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(2)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert "KeyboardInterrupt" in err
     assert process.returncode != 0
 

@@ -290,8 +290,8 @@ def test_inversion_turns_the_queries(rng: np.random.Generator, monkeypatch: pyte
     vision = transformers.CLIPVisionConfig(image_size=32, patch_size=16, **layers)
     config = transformers.CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
     encoder = load_encoder("embedded")
-    encoder._model = transformers.CLIPModel(config).eval()
-    encoder._tokenizer = lambda part: {"input_ids": [18, *range(3, 3 + len(part.split())), 19]}
+    encoder.torch_model = transformers.CLIPModel(config).eval()
+    encoder.tokenizer = lambda part: {"input_ids": [18, *range(3, 3 + len(part.split())), 19]}
     backbone = Backbone("embedded")
     backbone.__dict__["encoder"] = encoder
     E = rng.normal(size=(12, 8)).astype(np.float32)

@@ -77,7 +77,7 @@ def test_onnx_of_the_whole_image_encoder(encoder, pictures, tmp_path):
 def test_inversion_uses_the_encoders_tokenizer(encoder, pictures):
     embedded = encoder.encode_image(pictures).embeddings
     inversion = TextualInversion(encoder, n_steps=40)
-    cat = encoder._model.text_model.embeddings.token_embedding.weight[VOCABULARY.index("cat")].detach()
+    cat = encoder.torch_model.text_model.embeddings.token_embedding.weight[VOCABULARY.index("cat")].detach()
     with torch.no_grad():
         sentence = torch.nn.functional.normalize(inversion.embed(cat[None, None]), dim=-1)
     np.testing.assert_allclose(sentence.numpy(), encoder.encode_text(["a photo of cat"]).embeddings, atol=1e-5)

@@ -110,6 +110,29 @@ def test_a_folded_model_can_be_saved_loaded_and_unfolded(clip, tmp_path):
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_bias_of_zeros_counts_as_none(clip, modality):
+    """PE-Core in open_clip: trained without a bias, published with one of zeros."""
+    name = "visual_projection" if modality == "image" else "text_projection"
+    weight = getattr(clip, name).weight.detach().clone()
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.zero_()
+    setattr(clip, name, layer)
+    iso = IsoCLIP(projectors_of(clip), k_top=5, k_bottom=4, modality=modality, compact=False).fit()
+    features, _ = encode(clip, modality)
+    iso.fold_into(clip)
+    _, folded = encode(clip, modality)
+    np.testing.assert_allclose(folded, iso.transform_features(features), atol=1e-5)
+    iso.unfold(clip)
+    assert torch.equal(layer.weight, weight)
+    with torch.no_grad():
+        layer.bias[0] = 1e-3
+    with pytest.raises(ModelError, match=r"_projection has a bias.*Put space\.to_torch"):
+        iso.fold_into(clip)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
 def test_towers_with_projection(modality):
     torch.manual_seed(0)
     image = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, **PIXELS, projection_dim=16)).eval()

@@ -15,6 +15,7 @@ from isomix.errors import BandError, FileFormatError, InputError, ModalityError,
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, load_space
 from isomix.spaces.bands import published_band
+from isomix.store.inspection import inspect_path
 
 
 @st.composite
@@ -157,6 +158,35 @@ def test_text_projector_of_lower_rank(rng):
     iso = IsoCLIP(pair, k_top=0, k_bottom=0).fit()
     assert iso.rank_ == 4
     assert iso.n_components_ == 4
+
+
+def test_a_space_remembers_where_its_head_was_linearised(tmp_path, rng):
+    pair = Projectors(
+        rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6), linearised_at="sample"
+    )
+    for modality in ("image", "text"):
+        space = IsoCLIP(pair, k_top=1, k_bottom=1, modality=modality).fit()
+        space.save(tmp_path / "s.safetensors")
+        again = load_space(tmp_path / "s.safetensors")
+        assert again.projectors.linearised_at == "sample"
+        assert inspect_path(tmp_path / "s.safetensors")["parameters"]["linearised_at"] == "sample"
+        if modality == "text":
+            assert again.folded_projectors().linearised_at == "sample"
+            continue
+        for fail in (lambda: again.transform(np.ones((1, 6))), again.folded_projectors):  # noqa: B023
+            with pytest.raises(ModelError, match=r"not linear \(its projector is a linearisation at the sample"):
+                fail()
+
+
+def test_files_without_that_entry_still_load(tmp_path, rng):
+    pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6))
+    space = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    assert "linearised_at" not in space.describe()["parameters"]
+    space.save(tmp_path / "s.safetensors")
+    again = load_space(tmp_path / "s.safetensors")
+    assert again.projectors.linearised_at == ""
+    with pytest.raises(ModelError, match="the image head has a bias"):
+        again.transform(np.ones((1, 6)))
 
 
 def test_biased_head_needs_features(rng):

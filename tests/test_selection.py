@@ -49,6 +49,26 @@ def test_auto_finds_the_direction_that_says_nothing(shared_direction, with_label
     assert mean_average_precision(iso.transform(E), y) > mean_average_precision(unit(E), y) + 0.1
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_nearest_sentence_stands_in_for_the_label(shared_direction, biased):
+    pair, E, y = shared_direction
+    rows = np.linalg.solve(pair.image, E.T).T if biased else E
+    if biased:
+        pair = Projectors(pair.image, pair.text, image_bias=np.full(24, 0.01))
+    bank = np.stack([rows[y == label].mean(0) for label in np.unique(y)])
+    common = np.linalg.svd(pair.image)[2 if biased else 0]
+    bank -= np.outer(bank @ (common[0] if biased else common[:, 0]), common[0] if biased else common[:, 0])
+    sentences = unit(bank @ pair.image.T if biased else bank)
+    iso = IsoCLIP(pair, band="auto").fit(rows, bank=sentences)
+    assert iso.band_source_ == "sentences"
+    assert iso.band_evidence_.criterion == "mean average precision"
+    assert iso.band_.k_top >= 1
+    assert iso.band_ == IsoCLIP(pair, band="auto").fit(rows, y).band_
+    assert IsoCLIP(pair, band="auto").fit(rows, y, bank=sentences).band_source_ == "labels"
+    with pytest.raises(InputError, match=r"bank.*width|bank.*24"):
+        IsoCLIP(pair, band="auto").fit(rows, bank=sentences[:, 1:])
+
+
 def test_auto_without_embeddings_sees_the_jump_only(shared_direction):
     pair, _, _ = shared_direction
     iso = IsoCLIP(pair, band="auto").fit()

@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[int, bool, str]] = {
     "ViT-S-32": (384, False, ""),
     "RN50": (2048, True, ""),
     "EVA02-B-16": (768, True, ""),
-    "PE-Core-T-16-384": (192, True, ""),
+    "PE-Core-T-16-384": (192, False, ""),
     "ViT-B-16-SigLIP": (768, True, "gelu"),
     "ViT-B-16-SigLIP2": (768, True, "gelu"),
     "vit_medium_patch16_gap_256": (512, False, ""),
@@ -86,6 +86,8 @@ def save_model(open_clip: Any, architecture: str, folder: Path, **changes: Any) 
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.1 * torch.randn_like(parameter))
+        if architecture.startswith("PE-Core"):  # trained without a bias, published with one of zeros
+            model.visual.trunk.head.bias.zero_()
     state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     return folder
@@ -205,6 +207,114 @@ def test_projectors_and_adapted_vectors_from_the_file_alone(case: Case) -> None:
             space.transform(result.embeddings)
         return
     np.testing.assert_allclose(space.transform(result.embeddings), from_features, atol=1e-5)
+
+
+def adapted_by_hand(case: Case, space: isomix.IsoCLIP) -> np.ndarray:
+    return np.asarray(space.transform_features(case.result.features))
+
+
+UNFOLDABLE = {  # what is said of families whose image head is no matrix; all others must fold
+    "RN50": "the image head has a bias and cannot be folded into one matrix. Put to_torch",
+    "EVA02-B-16": "the image head has a bias and cannot be folded into one matrix. Put to_torch",
+    "MobileCLIP-S1": "the image head has a bias and cannot be folded into one matrix. Put to_torch",
+    "ViT-B-16-SigLIP": r"the image head is not linear \(its projector is a linearisation at the origin",
+    "ViT-B-16-SigLIP2": r"the image head is not linear \(its projector is a linearisation at the origin",
+}
+
+
+def test_fold_and_unfold(case: Case) -> None:
+    """Into open_clip's own model and into the encoder: adapted vectors from a plain forward pass, then the old bits."""
+    import torch
+
+    space = isomix.IsoCLIP(case.encoder.projectors, k_top=20, k_bottom=10, compact=False).fit()
+    plain = isomix.Projectors(case.encoder.projectors.image, case.encoder.projectors.text)
+    if case.name in UNFOLDABLE:
+        for target in (case.model, case.encoder):
+            with pytest.raises(ModelError, match=UNFOLDABLE[case.name]):
+                space.fold_into(target)
+        without_bias = isomix.IsoCLIP(plain, k_top=20, k_bottom=10).fit()
+        with pytest.raises(ModelError, match=r"(has a bias|is an MLP, not a matrix).*Put space\.to_torch"):
+            without_bias.fold_into(case.model)
+        return
+    before = {name: value.clone() for name, value in case.model.state_dict().items()}
+    space.fold_into(case.model)
+    with torch.inference_mode():
+        folded = unit(case.model.encode_image(case.pixels, normalize=False))
+    np.testing.assert_allclose(folded, adapted_by_hand(case, space), atol=1e-5)
+    space.unfold(case.model)
+    assert all(torch.equal(value, before[name]) for name, value in case.model.state_dict().items())
+
+    fingerprint = case.encoder.fingerprint
+    space.fold_into(case.encoder)
+    np.testing.assert_allclose(case.encoder.project_image(case.result.features), folded, atol=1e-5)
+    space.unfold(case.encoder)
+    assert case.encoder.fingerprint == fingerprint
+
+
+def test_the_text_side_folds_where_it_has_no_bias(case: Case) -> None:
+    import torch
+
+    space = isomix.IsoCLIP(case.encoder.projectors, k_top=20, k_bottom=10, modality="text", compact=False).fit()
+    tokens = tokens_of(case)
+    if case.encoder.projectors.text_bias is not None:
+        with pytest.raises(ModelError, match="the text head has a bias and cannot be folded"):
+            space.fold_into(case.model)
+        return
+    space.fold_into(case.model)
+    with torch.inference_mode():
+        folded = unit(case.model.encode_text(tokens, normalize=False))
+    space.unfold(case.model)
+    expected = space.transform_features(case.encoder.forward_tokens(tokens))
+    np.testing.assert_allclose(folded, expected, atol=1e-5)
+
+
+def test_the_whole_image_encoder_as_a_module(case: Case) -> None:
+    """Every family, heads with a bias and heads that are not linear included; the space may be of another kind, too."""
+    import torch
+
+    from isomix.exports.torch_module import ImageEncoder
+
+    pair = case.encoder.projectors
+    if case.encoder.image_head is not None:
+        pair = case.encoder.linearise(case.result.features).apply_to(pair)
+    space = isomix.IsoCLIP(pair, k_top=20, k_bottom=10).fit()
+    with torch.inference_mode():
+        found = ImageEncoder(case.encoder, space)(case.pixels).numpy()
+    np.testing.assert_allclose(found, adapted_by_hand(case, space), atol=1e-5)
+    if case.encoder.projectors.image_bias is None:
+        with torch.inference_mode():
+            found = ImageEncoder(case.model, space)(case.pixels).numpy()
+        np.testing.assert_allclose(found, adapted_by_hand(case, space), atol=1e-5)
+
+    bank = np.random.default_rng(0).normal(size=(50, case.encoder.embedding_dim)).astype(np.float32)
+    pca = isomix.TextPCA(9).fit(bank)
+    expected = pca.transform(case.result.embeddings)
+    targets = [case.model, case.encoder]
+    if case.encoder.image_head is not None:
+        with pytest.raises(ModelError, match="is not linear, and a TextPCA belongs behind it"):
+            ImageEncoder(targets.pop(), pca)
+    for target in targets:
+        with torch.inference_mode():
+            np.testing.assert_allclose(ImageEncoder(target, pca)(case.pixels).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["PE-Core-T-16-384", "ViT-B-16-SigLIP"], indirect=True)
+def test_onnx_of_a_timm_tower(case: Case, tmp_path: Path) -> None:
+    import onnxruntime
+
+    from isomix.exports import export_image_encoder
+
+    space = isomix.IsoCLIP(case.encoder.projectors, k_top=20, k_bottom=10).fit()
+    export_image_encoder(case.encoder, space, tmp_path / "image.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "image.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["adapted"], {"pixels": case.pixels.numpy()})
+    np.testing.assert_allclose(found, adapted_by_hand(case, space), atol=1e-4)
+    if case.encoder.image_head is not None:
+        at_mean = case.encoder.linearise(case.result.features).apply_to(case.encoder.projectors)
+        at_mean.text = at_mean.text + 1
+        other = isomix.IsoCLIP(at_mean, k_top=20, k_bottom=10).fit()
+        with pytest.raises(ModelError, match="not those of the space"):
+            export_image_encoder(case.encoder, other, tmp_path / "other.onnx")
 
 
 @pytest.fixture(scope="module")

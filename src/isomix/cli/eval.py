@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -68,7 +69,7 @@ Methods = Annotated[
     list[str] | None,
     typer.Option("--method", help="By name, may be repeated: plain, text-pca:256, isoclip:auto, isoclip:150/50 ..."),
 ]
-Template = Annotated[
+Templates = Annotated[
     list[str] | None, typer.Option("--template", help="Sentence around a class name, with {}; may be repeated.")
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1)]
@@ -78,61 +79,76 @@ SkipUnreadable = Annotated[
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never open a connection.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Measure again what is there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the runs as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Protocol: TypeAlias = "Callable[[Harness, str], Iterable[Result]]"
 
 
-@app.command("retrieval")
-def retrieval(
-    datasets: Datasets,
-    method: Methods = None,
+def _shared(
     model: Model = None,
     runs: Runs = Path("runs"),
     root: Root = Path(),
     cache: Cache = None,
+    batch_size: BatchSize = 32,
+    skip_unreadable: SkipUnreadable = False,
+    device: Device = None,
+    offline: Offline = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """The options of every verb that measures; its signature is all there is to it."""
+
+
+def _verb(name: str, *settings: str) -> Callable[[Callable[..., Protocol]], Callable[..., Protocol]]:
+    """Make a verb of a function that chooses a protocol: it gets the shared options, and runs it on every data set.
+
+    Parameters
+    ----------
+    name : str
+        Of the verb.
+    *settings : str
+        Those of the function's own options that the harness has under the same names.
+    """
+
+    def decorate(choose: Callable[..., Protocol]) -> Callable[..., Protocol]:
+        own, shared = (inspect.signature(each, eval_str=True).parameters for each in (choose, _shared))
+
+        def run(datasets: list[str], runs: Path, overwrite: bool, as_json: bool, **given: Any) -> None:
+            protocol = choose(**{option: given[option] for option in own})
+            mine = [option for option in given if option in shared or option in settings]
+            options = {option: given[option] for option in mine if given[option] is not None}
+            with _harness(runs, overwrite, options) as harness:
+                _show((result for dataset in datasets for result in protocol(harness, dataset)), as_json)
+
+        named = inspect.Parameter("datasets", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Datasets)
+        parameters = [named, *own.values(), *shared.values()]
+        # What typer reads. It has no other way to give several verbs the same options.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name, help=choose.__doc__)(run)
+        return choose
+
+    return decorate
+
+
+@_verb("retrieval", "text_bank", "latency")
+def retrieval(
+    method: Methods = None,
     text_bank: Bank = None,
     latency: Annotated[int, typer.Option("--latency", min=0, help="Time this many queries of each method.")] = 0,
-    batch_size: BatchSize = 32,
-    skip_unreadable: SkipUnreadable = False,
-    device: Device = None,
-    offline: Offline = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
+) -> Protocol:
     """Image-to-image retrieval; text-to-text on captions."""
-    options = {"model": model, "root": root, "cache": cache, "text_bank": text_bank, "latency": latency}
-    options |= {"batch_size": batch_size, "skip_unreadable": skip_unreadable, "device": device, "offline": offline}
-    with _harness(runs, overwrite, options) as harness:
-        methods = method or RETRIEVAL_METHODS
-        _show((result for name in datasets for result in harness.retrieval(name, methods)), as_json)
+    return lambda harness, dataset: harness.retrieval(dataset, method or RETRIEVAL_METHODS)
 
 
-@app.command("ncm")
-def ncm(
-    datasets: Datasets,
-    method: Methods = None,
-    model: Model = None,
-    runs: Runs = Path("runs"),
-    root: Root = Path(),
-    cache: Cache = None,
-    text_bank: Bank = None,
-    batch_size: BatchSize = 32,
-    skip_unreadable: SkipUnreadable = False,
-    device: Device = None,
-    offline: Offline = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
+@_verb("ncm", "text_bank")
+def ncm(method: Methods = None, text_bank: Bank = None) -> Protocol:
     """Nearest class mean of the whole train split."""
-    options = {"model": model, "root": root, "cache": cache, "text_bank": text_bank, "batch_size": batch_size}
-    options |= {"skip_unreadable": skip_unreadable, "device": device, "offline": offline}
-    with _harness(runs, overwrite, options) as harness:
-        methods = method or RETRIEVAL_METHODS
-        _show((result for name in datasets for result in harness.ncm(name, methods)), as_json)
+    return lambda harness, dataset: harness.ncm(dataset, method or RETRIEVAL_METHODS)
 
 
-@app.command("fewshot")
+@_verb("fewshot", "templates")
 def fewshot(
-    datasets: Datasets,
     method: Annotated[
         list[str] | None, typer.Option("--method", help="Classifier by name, may be repeated. Default: all.")
     ] = None,
@@ -148,59 +164,30 @@ def fewshot(
             "--tier", help="Weights from the shots alone (none, the default), few or all validation pictures."
         ),
     ] = None,
-    template: Template = None,
-    model: Model = None,
-    runs: Runs = Path("runs"),
-    root: Root = Path(),
-    cache: Cache = None,
-    batch_size: BatchSize = 32,
-    skip_unreadable: SkipUnreadable = False,
-    device: Device = None,
-    offline: Offline = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
+    templates: Templates = None,
+) -> Protocol:
     """Few-shot classification on CoOp's draws of the shots."""
     from isomix.fewshot import CLASSIFIERS
 
     methods = method or [name for name in CLASSIFIERS if name != "zero-shot"]
-    options = {"model": model, "root": root, "cache": cache, "templates": template or (), "batch_size": batch_size}
-    options |= {"skip_unreadable": skip_unreadable, "device": device, "offline": offline}
-    with _harness(runs, overwrite, options) as harness:
-        asked: dict[str, Any] = {
-            "shots": shots or [1, 2, 4, 8, 16],
-            "seeds": [1, 2, 3] if seed is None else seed,
-            "tiers": [t.value for t in tier or [Tier.NONE]],
-        }
-        _show((result for name in datasets for result in harness.few_shot(name, methods, **asked)), as_json)
+    asked: dict[str, Any] = {
+        "shots": shots or [1, 2, 4, 8, 16],
+        "seeds": [1, 2, 3] if seed is None else seed,
+        "tiers": [t.value for t in tier or [Tier.NONE]],
+    }
+    return lambda harness, dataset: harness.few_shot(dataset, methods, **asked)
 
 
-@app.command("zeroshot")
-def zeroshot(
-    datasets: Datasets,
-    template: Template = None,
-    model: Model = None,
-    runs: Runs = Path("runs"),
-    root: Root = Path(),
-    cache: Cache = None,
-    batch_size: BatchSize = 32,
-    skip_unreadable: SkipUnreadable = False,
-    device: Device = None,
-    offline: Offline = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
+@_verb("zeroshot", "templates")
+def zeroshot(templates: Templates = None) -> Protocol:
     """Classification by class names alone."""
-    options = {"model": model, "root": root, "cache": cache, "templates": template or (), "batch_size": batch_size}
-    options |= {"skip_unreadable": skip_unreadable, "device": device, "offline": offline}
-    with _harness(runs, overwrite, options) as harness:
-        _show((result for name in datasets for result in harness.zero_shot(name)), as_json)
+    return lambda harness, dataset: harness.zero_shot(dataset)
 
 
 @app.command("datasets")
 def datasets(
     root: Root = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the published data sets, and what of them lies below --root."""
     from rich.table import Table

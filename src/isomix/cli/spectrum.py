@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from isomix.linalg import ProductSVD
     from isomix.projectors import Projectors
     from isomix.spaces.spectrum import Shares, Spectrum
 
@@ -30,16 +31,20 @@ def command(
     """Singular values of the operator between the modalities, beside random projectors."""
     from isomix.cli.common import fail_usage, log, out, print_json
     from isomix.projectors import Projectors
-    from isomix.spaces.spectrum import direction_shares, spectrum
+    from isomix.spaces.spectrum import decompose, direction_shares, spectrum
 
     if plot is not None and plot.exists() and not overwrite:
         fail_usage(f"{plot} exists already. Name another file, or add --overwrite.")
     projectors = Projectors.from_pretrained(model, offline=offline)
-    described = spectrum(projectors)
+    decomposition = decompose(projectors)
+    described = spectrum(projectors, decomposition=decomposition)
     samples = {"image": images, "text": texts}
     read = {modality: _read_sample(path, modality) for modality, path in samples.items() if path is not None}
-    shares = {modality: direction_shares(projectors, sample, modality) for modality, sample in read.items()}
-    suggestion = suggest(projectors, read.get("image"))
+    shares = {
+        modality: direction_shares(projectors, sample, modality, decomposition=decomposition)
+        for modality, sample in read.items()
+    }
+    suggestion = suggest(projectors, decomposition, read.get("image"))
     if plot is not None:
         from isomix.evaluation.plots import plot_spectrum
 
@@ -53,14 +58,13 @@ def command(
         out.print(line, markup=False)
 
 
-def suggest(projectors: Projectors, images: Any) -> dict[str, Any]:
+def suggest(projectors: Projectors, decomposition: ProductSVD, images: Any) -> dict[str, Any]:
     """The automatic band for images, and what speaks for it."""
-    from isomix.spaces import IsoCLIP
+    from isomix.spaces.selection import automatic_band
 
-    iso = IsoCLIP(projectors, band="auto").fit(images)
-    found: dict[str, Any] = {**iso.band_._asdict(), "from": iso.band_source_}
-    if iso.band_evidence_ is not None:
-        evidence = iso.band_evidence_
+    source, evidence, band = automatic_band(projectors, decomposition, images)
+    found: dict[str, Any] = {**band._asdict(), "from": source}
+    if evidence is not None:
         found |= {"gain": evidence.gain, "standard_error": evidence.standard_error, "strong": evidence.strong}
     return found
 

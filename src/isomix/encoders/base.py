@@ -70,6 +70,11 @@ class Encoder(ABC):
         linearisation at the origin, which the embeddings do not use.
     logit_scale : float
         The model's inverse temperature (100 for OpenAI CLIP).
+    torch_model : torch.nn.Module or None
+        The model of torch that runs the towers, if one does. What stands in ``image_head`` is taken off it, and off a
+        model of open_clip both heads, so that it gives pre-projection features.
+    tokenizer : callable or None
+        What turns sentences into the token ids of ``torch_model``.
     """
 
     scheme: ClassVar[str]
@@ -79,6 +84,8 @@ class Encoder(ABC):
     projectors: Projectors
     image_head: ResidualHead | None = None
     logit_scale: float
+    torch_model: Any = None
+    tokenizer: Any = None
 
     @property
     def embedding_dim(self) -> int:

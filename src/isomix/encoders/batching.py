@@ -30,7 +30,7 @@ from isomix.errors import ImageError, InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Batch", "default_workers", "encode_images", "encode_texts", "iter_encoded"]
+__all__ = ["Batch", "default_workers", "encode_images", "encode_texts", "iter_encoded", "progress_bar"]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def encode_images(
     embeddings = np.full((len(images), encoder.embedding_dim), np.nan, np.float32)
     ok = np.zeros(len(images), np.bool_)
     errors: dict[int, str] = {}
-    with _progress("images", len(images), show_progress_bar) as advance:
+    with progress_bar("images", len(images), show_progress_bar) as advance:
         for batch in iter_encoded(encoder, loaders, batch_size=batch_size, workers=workers):
             rows = slice(batch.start, batch.start + len(batch))
             features[rows], embeddings[rows], ok[rows] = batch.features, batch.embeddings, batch.ok
@@ -208,7 +208,7 @@ def encode_texts(
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
     features = np.empty((len(texts), encoder.text_feature_dim), np.float32)
     embeddings = np.empty((len(texts), encoder.embedding_dim), np.float32)
-    with _progress("texts", len(texts), show_progress_bar) as advance:
+    with progress_bar("texts", len(texts), show_progress_bar) as advance:
         for rows in blocks(len(texts), batch_size):
             features[rows] = encoder.forward_texts(list(texts[rows]))
             embeddings[rows] = encoder.project_text(features[rows])
@@ -217,8 +217,27 @@ def encode_texts(
 
 
 @contextmanager
-def _progress(what: str, total: int, show: bool | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, or nothing; yields the function that advances it."""
+def progress_bar(what: str, total: int, show: bool | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, or nothing.
+
+    Parameters
+    ----------
+    what : str
+        What is counted, in the plural.
+    total : int
+    show : bool or None
+        None: only on a terminal.
+
+    Yields
+    ------
+    callable
+        Advances the bar by a count.
+
+    Raises
+    ------
+    MissingExtraError
+        A bar is wanted, and ``rich`` is not installed.
+    """
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda count: None
         return

@@ -7,6 +7,8 @@ import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,12 +87,16 @@ class EmbeddedEncoder(Encoder):
 
     scheme = "embedded"
 
-    def __init__(self, pair: str = "", *, threads: int | None = None) -> None:
+    def __init__(self, pair: str = "", *, threads: int | None = None, weights: Path | None = None) -> None:
         self.spec = f"embedded:{pair}" if pair else "embedded"
         self.preprocessing = _PREPROCESSING
-        self.projectors: Projectors = read_projectors(self.spec)
+        # The training recipe looks at other weights than the packaged ones: a folder with the same files.
+        self._weights = _WEIGHTS if weights is None else Path(weights)
+        self.projectors: Projectors = read_projectors(
+            self.spec if weights is None else str(self._weights / EMBEDDED_PAIRS[pair])
+        )
         self.logit_scale = float(self.projectors.logit_scale or 1.0)
-        self.fingerprint = _fingerprint(EMBEDDED_PAIRS[pair])
+        self.fingerprint = _fingerprint(self._weights, EMBEDDED_PAIRS[pair])
         self._threads = threads
         self._opened: dict[tuple[int, str], Any] = {}
 
@@ -122,7 +128,7 @@ class EmbeddedEncoder(Encoder):
     def _open(self, name: str) -> Any:
         key = (os.getpid(), name)  # a session does not survive a fork
         if key not in self._opened:
-            data = (_WEIGHTS / name).read_bytes()
+            data = (self._weights / name).read_bytes()
             if name == "tokenizer.json":
                 self._opened[key] = require("tokenizers", "app", "The embedded model").Tokenizer.from_buffer(data)
             else:
@@ -136,8 +142,8 @@ class EmbeddedEncoder(Encoder):
         return self._opened[key]
 
 
-def _fingerprint(pair: str) -> str:
+def _fingerprint(weights: Traversable, pair: str) -> str:
     digest = hashlib.sha256(json.dumps(_PREPROCESSING, sort_keys=True).encode())
     for name in ("image.onnx", "text.onnx", "tokenizer.json", pair):
-        digest.update(hashlib.sha256((_WEIGHTS / name).read_bytes()).digest())
+        digest.update(hashlib.sha256((weights / name).read_bytes()).digest())
     return digest.hexdigest()

@@ -115,7 +115,7 @@ class HfEncoder(Encoder):
         self._family = family
         self._folder = folder
         try:
-            self._model = model.to(device)
+            self.torch_model = model.to(device)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"device {device!r} cannot be used: {first_line(error)}. Try device='cpu'.") from error
 
@@ -127,16 +127,16 @@ class HfEncoder(Encoder):
         """What ``preprocess`` gave, n of them, to pre-projection image features of shape (n, d_image)."""
         torch = require("torch", "hf", "An 'hf:' encoder")
         with torch.inference_mode():
-            features = self._family.image_features(self._model, torch.from_numpy(pixels).to(self.device))
+            features = self._family.image_features(self.torch_model, torch.from_numpy(pixels).to(self.device))
         return np.asarray(features.float().cpu().numpy())
 
     def forward_texts(self, texts: Sequence[str]) -> Array:
         """Sentences to pre-projection text features of shape (n, d_text); what the model cannot read is cut off."""
         torch = require("torch", "hf", "An 'hf:' encoder")
-        longest = self._model.config.text_config.max_position_embeddings
+        longest = self.torch_model.config.text_config.max_position_embeddings
         sentences = [text.lower() if self._texts.get("lower_case") else text for text in texts]
         padding = {"padding": "max_length", "padding_side": "right"} if self._texts else {"padding": True}
-        tokens = self._tokenizer(
+        tokens = self.tokenizer(
             sentences,
             **padding,
             truncation=True,
@@ -146,11 +146,18 @@ class HfEncoder(Encoder):
         )
         with torch.inference_mode():
             ids, mask = tokens["input_ids"].to(self.device), tokens["attention_mask"].to(self.device)
-            features = self._family.text_features(self._model, ids, mask)
+            features = self._family.text_features(self.torch_model, ids, mask)
         return np.asarray(features.float().cpu().numpy())
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
+        """The tokenizer of transformers, loaded when it is first asked for.
+
+        Raises
+        ------
+        ModelError
+            The folder has none, or it cannot be loaded.
+        """
         if tokenizer_file(self._folder) is None:
             raise ModelError(
                 f"{self._folder} has no tokenizer (tokenizer.json, vocab.json or spiece.model), so texts cannot be "

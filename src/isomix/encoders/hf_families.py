@@ -95,7 +95,7 @@ def siglip_head(model: Any) -> ResidualHead:
 
 def _naflex_features(model: Any, packed: Any) -> Any:
     patches, mask, shapes = split_packed(packed)
-    return model.vision_model(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes).pooler_output
+    return model.vision_model(patches, mask, shapes).pooler_output  # transformers 4 has another name for the mask
 
 
 def _last_token(model: Any, ids: Any, mask: Any) -> Any:

@@ -139,12 +139,12 @@ class OpenClipEncoder(Encoder):
                 activation=activation_of(model.get_submodule(layout.image.mlp).act),
             )
         self._get_tokenizer = get_tokenizer
-        self._model = model.float().eval()
+        self.torch_model = model.float().eval()
         whole = self._probe()
-        take_off_heads(self._model, layout)
+        take_off_heads(self.torch_model, layout)
         self._prove(whole)
         try:
-            self._model, self.device = self._model.to(device), device
+            self.torch_model, self.device = self.torch_model.to(device), device
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"device {device!r} cannot be used: {first_line(error)}. Try device='cpu'.") from error
 
@@ -156,22 +156,29 @@ class OpenClipEncoder(Encoder):
         """Pixels of shape (n, 3, height, width) to pre-projection image features of shape (n, d_image)."""
         torch = require("torch", "openclip", _NEEDS)
         with torch.inference_mode():
-            features = self._model.encode_image(torch.from_numpy(pixels).to(self.device), normalize=False)
+            features = self.torch_model.encode_image(torch.from_numpy(pixels).to(self.device), normalize=False)
         return np.asarray(features.float().cpu().numpy())
 
     def forward_texts(self, texts: Sequence[str]) -> Array:
         """Sentences to pre-projection text features of shape (n, d_text); what the model cannot read is cut off."""
-        return self.forward_tokens(self._tokenizer(list(texts)))
+        return self.forward_tokens(self.tokenizer(list(texts)))
 
     def forward_tokens(self, tokens: Any) -> Array:
         """A tensor of token ids, shape (n, context length), to pre-projection text features."""
         torch = require("torch", "openclip", _NEEDS)
         with torch.inference_mode():
-            features = self._model.encode_text(tokens.to(self.device), normalize=False)
+            features = self.torch_model.encode_text(tokens.to(self.device), normalize=False)
         return np.asarray(features.float().cpu().numpy())
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
+        """open_clip's tokenizer, loaded when it is first asked for.
+
+        Raises
+        ------
+        ModelError
+            It cannot be loaded.
+        """
         try:
             return self._get_tokenizer()
         except Exception as error:
@@ -185,10 +192,10 @@ class OpenClipEncoder(Encoder):
         """What the model, as it is, gives for two pictures of noise and two rows of tokens."""
         torch = require("torch", "openclip", _NEEDS)
         noise = np.random.default_rng(0)
-        size = getattr(self._model.visual, "image_size", 224)
+        size = getattr(self.torch_model.visual, "image_size", 224)
         height, width = (size, size) if isinstance(size, int) else size
         pixels = noise.normal(size=(2, 3, height, width)).astype(np.float32)
-        text = getattr(self._model, "text", self._model)
+        text = getattr(self.torch_model, "text", self.torch_model)
         length, words = int(text.context_length), int(text.vocab_size)
         tokens = torch.from_numpy(noise.integers(1, words, (2, length)))
         return self.forward_pixels(pixels), self.forward_tokens(tokens)

@@ -86,7 +86,7 @@ def fit_method(spec: str, context: Context) -> Fitted:
     ----------
     spec : str
         A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the published band),
-        ``"isoclip:auto"`` (chosen from the gallery, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
+        ``"isoclip:auto"`` (chosen from the gallery and the bank, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
         ``"pca-whitening:128"`` (components).
     context : Context
 
@@ -156,7 +156,8 @@ def _isoclip(argument: str, context: Context) -> Fitted:
     biased = getattr(projectors, f"{context.modality}_bias") is not None
     if biased and gallery.features is None:
         raise InputError("isoclip: this model's head has a bias, so it needs pre-projection features.")
-    space.fit(gallery.features if biased else gallery.embeddings)
+    sentences = context.bank().embeddings if argument == "auto" and context.modality == "image" else None
+    space.fit(gallery.features if biased else gallery.embeddings, bank=sentences)
 
     def apply(vectors: Vectors) -> Floats:
         return (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_accuracy", "plot_bands", "plot_latency", "plot_spectrum"]
+__all__ = ["new_figure", "plot_accuracy", "plot_bands", "plot_latency", "plot_spectrum", "save_figure"]
 
 FORMATS = (".svg", ".png", ".pdf")
 INK, GREY, BLUE = "#1f2328", "#8c959f", "#0969da"
@@ -49,7 +49,7 @@ def plot_spectrum(
     MissingExtraError
         matplotlib is not installed.
     """
-    figure, axes = _new_figure(title)
+    figure, axes = new_figure(title)
     values, control = described.singular_values, described.random_singular_values
     axes.plot(
         np.arange(1, len(control) + 1), control / np.median(control), color=GREY, ls="--", label="random projectors"
@@ -63,7 +63,7 @@ def plot_spectrum(
     axes.set(yscale="log", xlim=(1, max(len(values), len(control))))
     axes.set(xlabel="singular direction", ylabel="singular value / median")
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_accuracy(
@@ -94,7 +94,7 @@ def plot_accuracy(
     """
     if not any(accuracy.values()):
         raise InputError("accuracy: got no figures, expected at least one method with one number of shots.")
-    figure, axes = _new_figure(title)
+    figure, axes = new_figure(title)
     all_shots = sorted({shots for by_shots in accuracy.values() for shots in by_shots})
     for number, (method, by_shots) in enumerate(accuracy.items()):
         shots = sorted(by_shots)
@@ -109,7 +109,7 @@ def plot_accuracy(
     axes.minorticks_off()
     axes.set(xlabel="shots a class", ylabel="accuracy, %")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_bands(scores: Mapping[Band, float], path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -136,7 +136,7 @@ def plot_bands(scores: Mapping[Band, float], path: str | os.PathLike[str], *, ti
     grid = np.full((len(bottoms), len(tops)), np.nan)
     for (top, bottom), score in scores.items():
         grid[bottoms.index(bottom), tops.index(top)] = 100 * score
-    figure, axes = _new_figure(title)
+    figure, axes = new_figure(title)
     axes.grid(False)
     image = axes.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
     middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
@@ -154,7 +154,7 @@ def plot_bands(scores: Mapping[Band, float], path: str | os.PathLike[str], *, ti
     axes.set_yticks(range(len(bottoms)), [str(bottom) for bottom in bottoms])
     axes.set(xlabel="k_top, directions cut at the top", ylabel="k_bottom, cut at the bottom")
     figure.colorbar(image, ax=axes, label="mAP, %")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_latency(points: Mapping[str, tuple[float, float]], path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -176,7 +176,7 @@ def plot_latency(points: Mapping[str, tuple[float, float]], path: str | os.PathL
     """
     if not points:
         raise InputError("points: got none, expected at least one method that was timed.")
-    figure, axes = _new_figure(title)
+    figure, axes = new_figure(title)
     for number, (method, (ratio, precision)) in enumerate(points.items()):
         color, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
         axes.plot(ratio, 100 * precision, ls="", marker=marker, ms=8, color=color, label=method)
@@ -186,10 +186,11 @@ def plot_latency(points: Mapping[str, tuple[float, float]], path: str | os.PathL
     axes.set(xlim=(min(0.5, *ratios) / 1.2, max(4.0, *ratios) * 1.2), xlabel="time of a query / plain", ylabel="mAP, %")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _new_figure(title: str) -> tuple[Figure, Axes]:
+def new_figure(title: str) -> tuple[Figure, Axes]:
+    """An empty figure in the style of these plots; needs matplotlib."""
     # Without pyplot: no global state, no window, no backend to choose.
     figure: Figure = require("matplotlib.figure", "plot", "A plot").Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -199,7 +200,14 @@ def _new_figure(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as SVG, PNG or PDF by the ending of ``path``; the same figure gives the same bytes.
+
+    Raises
+    ------
+    InputError
+        Another ending, or no such folder.
+    """
     matplotlib = require("matplotlib", "plot", "A plot")
     target = Path(path)
     ending = target.suffix.lower()

@@ -11,7 +11,7 @@ from isomix.linalg import Doubles
 if TYPE_CHECKING:
     from isomix.spaces.base import Space
 
-__all__ = ["SOURCES", "AffineMap", "affine_map"]
+__all__ = ["SOURCES", "AffineMap", "affine_map", "check_width"]
 
 SOURCES = ("embeddings", "features")
 
@@ -69,3 +69,12 @@ def affine_map(space: Space, source: str = "embeddings") -> AffineMap:
     if space.operator_ is not None:
         return AffineMap(of_features, None)
     return AffineMap(of_features[:, :-1], of_features[:, -1])  # a head with a bias: a 1 is appended to the feature
+
+
+def check_width(wanted: int, width: int) -> None:
+    """Raise :class:`InputError` unless a space of ``wanted`` numbers fits behind a model that gives ``width``."""
+    if wanted != width:
+        raise InputError(
+            f"space: it maps vectors of width {wanted}, but the model's have {width}. "
+            "Fit it on this model's projectors or embeddings."
+        )

@@ -6,6 +6,7 @@ saved and loaded elsewhere can still be unfolded. For that, folding insists on e
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
+from isomix.projectors.layouts import LAYOUTS, Linear, Residual
 
 if TYPE_CHECKING:
     import torch
@@ -22,19 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fold_into", "require_plain", "unfold"]
 
-_PLACES = {  # attribute → stored in x out, as ``features @ weight``
-    "image": {
-        "visual_projection.weight": False,  # transformers CLIP
-        "visual.head.proj.weight": False,  # open_clip on a timm tower
-        "visual.proj": True,  # open_clip, OpenAI
-    },
-    "text": {
-        "text_projection.weight": False,  # transformers CLIP, open_clip
-        "text.text_projection.weight": False,
-        "text.text_projection": True,  # open_clip with a text tower of its own
-        "text_projection": True,  # open_clip, OpenAI
-    },
-}
+_INSTEAD = "Put space.to_torch('features') behind the model's pre-projection features instead."
 
 
 class _Weight(NamedTuple):
@@ -100,7 +90,8 @@ def require_plain(space: IsoCLIP, model: Any) -> None:
         if not found.holds(own):
             raise ModelError(_mismatch(found, own, folded, space))
     elif model.projectors.fingerprint != space.projectors.fingerprint:
-        same = model.projectors.fingerprint == space.folded_projectors().fingerprint
+        foldable = space.operator_ is not None
+        same = foldable and model.projectors.fingerprint == space.folded_projectors().fingerprint
         raise ModelError(
             "this encoder is folded with this space already; unfold it first."
             if same
@@ -116,19 +107,24 @@ def _weights(space: IsoCLIP) -> tuple[Floats, Floats]:
 
 def _find(model: Any, modality: str) -> _Weight:
     torch = require("torch", "hf", "Folding")
-    for place, in_first in _PLACES[modality].items():
-        value = model
-        *parents, last = place.split(".")
-        for part in parents:
-            value = getattr(value, part, None)
-        if getattr(value, "bias", None) is not None and last == "weight":
-            raise ModelError(f"{place.removesuffix('.weight')} has a bias and cannot be folded into one matrix.")
-        values = getattr(value, last, None)
-        if isinstance(values, torch.Tensor) and values.ndim == 2:
-            weight = values.detach()
-            return _Weight(place, weight.T if in_first else weight, torch.finfo(weight.dtype).eps)
+    heads = list(dict.fromkeys(getattr(layout, modality) for layout in LAYOUTS))
+    for head in heads:
+        *parents, last = head.tensor.split(".")
+        owner = reduce(lambda module, part: getattr(module, part, None), parents, model)
+        values = getattr(owner, last, None)
+        if not (isinstance(values, torch.Tensor) and values.ndim == 2):
+            continue
+        if isinstance(head, Residual):
+            raise ModelError(f"the image head at {head.mlp} is an MLP, not a matrix. {_INSTEAD}")
+        bias = getattr(owner, "bias", None) if last == "weight" else None
+        if bias is not None and bool(bias.any()):  # zeros are a model without one, as converted: PE-Core
+            place = head.tensor.removesuffix(".weight")
+            raise ModelError(f"{place} has a bias and cannot be folded into one matrix. {_INSTEAD}")
+        weight = values.detach()
+        return _Weight(head.tensor, weight.T if head.in_first else weight, torch.finfo(weight.dtype).eps)
     raise ModelError(
-        f"a {type(model).__name__} has no {modality} projector at any known place ({', '.join(_PLACES[modality])}). "
+        f"a {type(model).__name__} has no {modality} projector at any known place "
+        f"({', '.join(head.tensor for head in heads if isinstance(head, Linear))}). "
         "Expected a CLIP of transformers or open_clip, or an encoder of isomix."
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import InputError, ModelError
-from isomix.exports.affine import AffineMap, affine_map
+from isomix.exports.affine import AffineMap, affine_map, check_width
 from isomix.exports.folding import require_plain
 from isomix.spaces.isoclip import IsoCLIP
 from isomix.spaces.plain import PreProjection
@@ -47,6 +47,7 @@ def export_image_encoder(model: Any, space: Space, path: str | os.PathLike[str])
     ----------
     model : transformers CLIP, open_clip model or isomix Encoder
         With the space's own projectors, not folded: the map is part of the graph. It is left as it is.
+        A head with a bias or one that is not linear needs an Encoder, and a SigLIP 2 of any aspect ratio will not do.
     space : Space
         A fitted space of image embeddings.
     path : path
@@ -85,16 +86,27 @@ def export_image_encoder(model: Any, space: Space, path: str | os.PathLike[str])
     if isinstance(space, PreProjection):
         raise InputError("space: pre-projection features need no space. Export the image tower without its projector.")
     if isinstance(space, IsoCLIP):
-        require_plain(space, model)
+        _check_projectors(space, model)
     about = _metadata(space)
-    inner = model
     if isinstance(model, Encoder):
         about |= {"isomix.model": model.fingerprint, "isomix.preprocessing": json.dumps(model.preprocessing)}
         if model.scheme == "embedded":
             _write(onnx, _joined(onnx, model, space), target, about)
             return
-        inner = getattr(model, "_model", None)
-    _write(onnx, _traced(inner, space), target, about)
+    _write(onnx, _traced(model, space), target, about)
+
+
+def _check_projectors(space: IsoCLIP, model: Any) -> None:
+    """Refuse another model's projectors; a head that is not linear may be linearised elsewhere than in the encoder."""
+    pair = space.projectors
+    if not (isinstance(model, Encoder) and model.image_head is not None and pair.linearised_at):
+        require_plain(space, model)
+    elif not np.array_equal(pair.text, model.projectors.text):
+        raise ModelError(
+            f"the projectors of this encoder ({model.spec}) are not those of the space "
+            f"({pair.source or 'no source given'}). Fit the space on encoder.linearise(features).apply_to("
+            "encoder.projectors)."
+        )
 
 
 def _head(onnx: Any, stages: Sequence[AffineMap], source: str) -> Any:
@@ -124,7 +136,7 @@ def _joined(onnx: Any, encoder: Encoder, space: Space) -> Any:
     """The packaged image tower, its projector and the space in one graph."""
     projector = AffineMap(np.asarray(encoder.projectors.image, np.float64), None)
     mapped = affine_map(space)
-    _check_width(mapped, encoder.embedding_dim)
+    check_width(mapped.weight.shape[1], encoder.embedding_dim)
     tower = onnx.load_model_from_string((files("isomix.encoders") / "weights" / "image.onnx").read_bytes())
     head = _head(onnx, [projector, mapped], "features")
     return onnx.compose.merge_models(tower, head, io_map=[("features", "features")])
@@ -144,8 +156,6 @@ def _traced(model: Any, space: Space) -> Any:
             "Export the model with its own tools, and put the graph of space.to_onnx behind it."
         )
     pixels = torch.zeros(2, 3, *encoder.image_size)  # a batch of 1 would be taken for a constant
-    with torch.no_grad():
-        _check_width(affine_map(space), encoder.embed(pixels).shape[1])
     with _quiet_exporter():
         program = torch.onnx.export(
             encoder,
@@ -171,14 +181,6 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _check_width(mapped: AffineMap, width: int) -> None:
-    if mapped.weight.shape[1] != width:
-        raise InputError(
-            f"space: it maps embeddings of width {mapped.weight.shape[1]}, but the model's have {width}. "
-            "Fit it on this model's projectors or embeddings."
-        )
 
 
 def _metadata(space: Space) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from isomix._arrays import as_matrix, blocks, check_integer
 from isomix.encoders.base import Encoder
-from isomix.encoders.batching import _progress
+from isomix.encoders.batching import progress_bar
 from isomix.errors import ModelError
 from isomix.linalg import normalize_rows
 
@@ -43,13 +43,14 @@ class Inversion:
     cosine: NDArray[np.float32]
 
 
+@dataclass(eq=False)
 class ModalityInversion(ABC):
     """Common part of :class:`TextualInversion` and :class:`VisualInversion`.
 
     Parameters
     ----------
     model : transformers CLIPModel or isomix Encoder
-        Plain, not folded. Its weights are never changed.
+        Plain, not folded. Its weights are never changed. The attribute is the CLIPModel.
     n_tokens : int
         Vectors to optimise for each query.
     n_steps : int
@@ -62,33 +63,29 @@ class ModalityInversion(ABC):
         others or on its place among them.
     """
 
-    model: Any
-    _needs: tuple[str, ...]
+    model: Any = field(repr=False)
+    _: KW_ONLY
+    n_tokens: int = 1
+    n_steps: int
+    learning_rate: float = 2e-2
+    weight_decay: float = 0.01
+    batch_size: int = 64
+    seed: int = 0
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        n_tokens: int,
-        n_steps: int,
-        learning_rate: float,
-        weight_decay: float,
-        batch_size: int,
-        seed: int,
-    ) -> None:
-        self.model = getattr(model, "_model", None) if isinstance(model, Encoder) else model
+    _needs: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        given = type(self.model).__name__
+        if isinstance(self.model, Encoder):
+            self.model = self.model.torch_model
         missing = [name for name in self._needs if not isinstance(getattr(self.model, name, None), torch.nn.Module)]
         if missing:
             raise ModelError(
-                f"model: a {type(model).__name__} has no {' and no '.join(missing)}. Modality inversion needs "
+                f"model: a {given} has no {' and no '.join(missing)}. Modality inversion needs "
                 "gradients through a CLIP of transformers: pass a CLIPModel, or an encoder loaded as 'hf:…'."
             )
-        self.n_tokens = check_integer(n_tokens, "n_tokens", minimum=1)
-        self.n_steps = check_integer(n_steps, "n_steps", minimum=1)
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
-        self.seed = seed
+        for name in ("n_tokens", "n_steps", "batch_size"):
+            check_integer(getattr(self, name), name, minimum=1)
 
     @abstractmethod
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -133,7 +130,7 @@ class ModalityInversion(ABC):
             np.empty((len(targets), self.n_steps + 1), np.float32),
         )
         device = next(self.model.parameters()).device
-        with _frozen(self.model), _progress("steps", len(batches) * self.n_steps, show_progress_bar) as advance:
+        with _frozen(self.model), progress_bar("steps", len(batches) * self.n_steps, show_progress_bar) as advance:
             for rows in batches:
                 wanted = torch.from_numpy(np.asarray(targets[rows], np.float32)).to(device)
                 found = self._optimize(wanted, start.to(device), advance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from isomix.inversion.base import ModalityInversion, replaced_output
 __all__ = ["TextualInversion"]
 
 
+@dataclass(eq=False)
 class TextualInversion(ModalityInversion):
     """Optimise pseudo-words in a sentence until its text embedding matches an image embedding (OTI).
 
@@ -43,36 +45,21 @@ class TextualInversion(ModalityInversion):
     from a sentence of six.
     """
 
+    tokenizer: Callable[[str], Any] | None = field(default=None, repr=False)
+    _: KW_ONLY
+    template: str = "a photo of {}"
+    n_steps: int = 150
+
     _needs = ("text_model", "text_projection")
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Callable[[str], Any] | None = None,
-        *,
-        template: str = "a photo of {}",
-        n_tokens: int = 1,
-        n_steps: int = 150,
-        learning_rate: float = 2e-2,
-        weight_decay: float = 0.01,
-        batch_size: int = 64,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            model,
-            n_tokens=n_tokens,
-            n_steps=n_steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        if tokenizer is None and isinstance(model, Encoder):
-            tokenizer = getattr(model, "_tokenizer", None)
-        if tokenizer is None:
+    def __post_init__(self) -> None:
+        encoder = self.model
+        super().__post_init__()
+        if self.tokenizer is None and isinstance(encoder, Encoder):
+            self.tokenizer = encoder.tokenizer
+        if self.tokenizer is None:
             raise InputError("tokenizer: got none. Pass the model's tokenizer, or an encoder loaded as 'hf:…'.")
-        self.template = template
-        self._ids, self._place = self._sentence(tokenizer)
+        self._ids, self._place = self._sentence(self.tokenizer)
 
     def _sentence(self, tokenizer: Callable[[str], Any]) -> tuple[torch.Tensor, slice]:
         """Token ids of the template with room for the pseudo-words, and where that is."""

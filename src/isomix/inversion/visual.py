@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,6 +12,7 @@ from isomix.inversion.base import ModalityInversion, replaced_output
 __all__ = ["VisualInversion"]
 
 
+@dataclass(eq=False)
 class VisualInversion(ModalityInversion):
     """Optimise pseudo-patches until their image embedding matches a text embedding (OVI).
 
@@ -38,28 +39,12 @@ class VisualInversion(ModalityInversion):
     Mistretta et al., *Cross the Gap*, ICLR 2025, arXiv 2502.04263.
     """
 
+    n_steps: int = field(default=1000, kw_only=True)
+
     _needs = ("vision_model", "visual_projection")
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        n_tokens: int = 1,
-        n_steps: int = 1000,
-        learning_rate: float = 2e-2,
-        weight_decay: float = 0.01,
-        batch_size: int = 64,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            model,
-            n_tokens=n_tokens,
-            n_steps=n_steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            seed=seed,
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         patches = self.model.vision_model.embeddings.num_patches
         if self.n_tokens > patches:
             raise InputError(f"n_tokens: got {self.n_tokens}, but the model's pictures have only {patches} patches.")

@@ -71,11 +71,10 @@ class Projectors:
         source: str = "",
         linearised_at: str = "",
     ) -> None:
-        # Copies: a model's own weights may be folded, trained or cast later, and a pair must not change with them.
-        self.image = as_matrix(image, "image projector", min_rows=1).copy()
-        self.text = as_matrix(text, "text projector", min_rows=1).copy()
+        self.image = _weights(image, "image projector")
+        self.text = _weights(text, "text projector")
         if self.image.shape[0] != self.text.shape[0]:
-            hint = ""
+            hint = " Take both from one model."
             sizes = {self.image.shape[0], self.image.shape[1]} & {self.text.shape[0], self.text.shape[1]}
             if sizes:
                 hint = f" Both have a side of {max(sizes)}: one of them is probably transposed (expected out x in)."
@@ -92,9 +91,8 @@ class Projectors:
     def _bias(self, bias: ArrayLike | None, name: str) -> Floats | None:
         if bias is None:
             return None
-        return as_matrix(np.asarray(bias)[None], name, width=self.embedding_dim, width_of="the projectors' output")[
-            0
-        ].copy()
+        row = np.asarray(bias)[None]
+        return _weights(row, name, width=self.embedding_dim, width_of="the projectors' output")[0]
 
     @property
     def embedding_dim(self) -> int:
@@ -109,6 +107,15 @@ class Projectors:
             digest.update(f"{name}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array, "<f4").tobytes())
         return digest.hexdigest()
+
+    def why_not_linear(self, modality: str) -> str:
+        """What keeps a head from being one matrix, as the beginning of a message; empty where nothing does."""
+        if (self.image_bias if modality == "image" else self.text_bias) is None:
+            return ""
+        if modality == "image" and self.linearised_at:
+            where = f"its projector is a linearisation at the {self.linearised_at}, with a bias"
+            return f"the image head is not linear ({where})"
+        return f"the {modality} head has a bias"
 
     def project_image(self, features: ArrayLike) -> Floats:
         """Image embeddings before normalisation: ``features @ W_image.T + b``, shape (n, d)."""
@@ -132,12 +139,16 @@ class Projectors:
             tensors["text_bias"] = self.text_bias
         return tensors
 
+    def parameters(self) -> dict[str, Any]:
+        """What a file holds beside the arrays, as JSON values; no ``linearised_at`` for a head that is linear."""
+        parameters: dict[str, Any] = {"logit_scale": self.logit_scale}
+        return parameters | ({"linearised_at": self.linearised_at} if self.linearised_at else {})
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write both projectors to one safetensors file."""
-        parameters: dict[str, Any] = {"logit_scale": self.logit_scale}
-        if self.linearised_at:
-            parameters["linearised_at"] = self.linearised_at
-        write_document(path, Document("projectors", "projectors", parameters, self.tensors(), {"model": self.source}))
+        write_document(
+            path, Document("projectors", "projectors", self.parameters(), self.tensors(), {"model": self.source})
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Projectors:
@@ -149,11 +160,7 @@ class Projectors:
         """
         document = read_document(path, "projectors")
         expect_tensors(document, path, cls.tensor_shapes(document.tensors))
-        pair = cls.from_tensors(
-            document.tensors, document.parameters.get("logit_scale"), document.source.get("model", "")
-        )
-        pair.linearised_at = str(document.parameters.get("linearised_at", ""))
-        return pair
+        return cls.from_tensors(document.tensors, document.parameters, document.source.get("model", ""))
 
     @staticmethod
     def tensor_shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int | str, ...]]:
@@ -165,15 +172,16 @@ class Projectors:
         return shapes | {name: ("d",) for name in ("image_bias", "text_bias") if name in tensors}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Floats], logit_scale: float | None, source: str) -> Projectors:
-        """Rebuild a pair from what :meth:`tensors` gave."""
+    def from_tensors(cls, tensors: Mapping[str, Floats], parameters: Mapping[str, Any], source: str) -> Projectors:
+        """Rebuild a pair from what :meth:`tensors` and :meth:`parameters` gave; the latter may be among others."""
         return cls(
             tensors["image_projector"],
             tensors["text_projector"],
             image_bias=tensors.get("image_bias"),
             text_bias=tensors.get("text_bias"),
-            logit_scale=logit_scale,
+            logit_scale=parameters.get("logit_scale"),
             source=source,
+            linearised_at=parameters.get("linearised_at", ""),
         )
 
     @classmethod
@@ -240,3 +248,14 @@ class Projectors:
         notes += f", linearised at the {self.linearised_at}" if self.linearised_at else ""
         source = f", source={self.source!r}" if self.source else ""
         return f"Projectors(image {self.image.shape[1]} -> {d}, text {self.text.shape[1]} -> {d}{notes}{source})"
+
+
+def _weights(values: ArrayLike, name: str, **expected: Any) -> Floats:
+    # Copies: a model's own weights may be folded, trained or cast later, and a pair must not change with them.
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(
+            f"{name}: it holds NaN or infinite values; weights that overflowed in half precision, usually. Take the "
+            "model's weights in float32 or bfloat16."
+        )
+    return as_matrix(array, name, min_rows=1, **expected).copy()

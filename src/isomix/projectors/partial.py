@@ -64,7 +64,7 @@ class PartialSafetensors:
         length = int.from_bytes(read(0, _LENGTH_BYTES), "little")
         start = _LENGTH_BYTES + length
         if length > _MAX_HEADER_BYTES or (size is not None and start > size):
-            raise ModelError(f"{where} is no safetensors file, or cut short. isomix reads no pickles (.bin, .pt).")
+            raise ModelError(f"{where} is no safetensors file, or cut short. Fetch it again; isomix reads no pickles.")
         try:
             header = json.loads(read(_LENGTH_BYTES, start))
             metadata = header.pop("__metadata__", {})

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from isomix._arrays import Floats, as_matrix
 from isomix._estimators import check_fitted
 from isomix.errors import BandError, InputError, ModalityError, ModelError
-from isomix.linalg import Doubles, coordinate_map, normalize_rows, svd_of_product
+from isomix.linalg import Doubles, ProductSVD, coordinate_map
 from isomix.persistence import Document, expect_tensors
 from isomix.projectors import Projectors
 from isomix.spaces.bands import Band, check_band, published_band
 from isomix.spaces.base import Space, apply_map
-from isomix.spaces.selection import Choice, band_grid, choose, draw_sample
-from isomix.spaces.spectrum import leading_outliers
+from isomix.spaces.selection import Choice, automatic_band
+from isomix.spaces.spectrum import affine_weights, decompose
 
 __all__ = ["IsoCLIP"]
 
@@ -34,8 +34,8 @@ class IsoCLIP(Space):
         Singular directions to leave out at either end. Given together, they override ``band``.
     band : {"preset", "auto"} or str, default "preset"
         ``"preset"``: the published band of the backbone that ``projectors.source`` names. ``"auto"``: chosen in ``fit``
-        from labelled embeddings (mean average precision), from unlabelled ones (neighbour contrast), or, given none,
-        from the spectrum alone; what speaks for it stands in ``band_evidence_``. Another string: the published band of
+        from labelled embeddings (mean average precision), from unlabelled ones and a bank of sentences (the nearest
+        sentence for a label), from unlabelled ones alone (neighbour contrast), or, given none, from the spectrum alone; what speaks for it stands in ``band_evidence_``. Another string: the published band of
         the backbone of that name, e.g. ``"openai/clip-vit-base-patch32"``.
     modality : {"image", "text"}, default "image"
         Which embeddings are compared with one another. Vectors of an adapted modality must not be compared with the
@@ -51,7 +51,7 @@ class IsoCLIP(Space):
         r, the numerical rank of Psi.
     band_ : Band
         The (k_top, k_bottom) used.
-    band_source_ : {"given", "published", "labels", "embeddings", "spectrum"}
+    band_source_ : {"given", "published", "labels", "sentences", "embeddings", "spectrum"}
         What decided the band.
     band_evidence_ : Choice or None
         Scores behind a band chosen from embeddings (:class:`isomix.spaces.selection.Choice`).
@@ -112,7 +112,7 @@ class IsoCLIP(Space):
         self.modality = modality
         self.compact = compact
 
-    def fit(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike | None = None, y: ArrayLike | None = None, *, bank: ArrayLike | None = None) -> Self:
         """Decompose the operator and keep the band.
 
         Parameters
@@ -122,6 +122,9 @@ class IsoCLIP(Space):
             for a head with a bias), 50 at least, a few hundred are enough.
         y : array_like, shape (n,), optional
             Their labels, if there are any.
+        bank : array_like, shape (m, d), optional
+            Embeddings of the other modality, such as a few hundred sentences: without labels, the nearest of them stands
+            in for the label. Better than nothing at all (``docs/bands.md``).
 
         Returns
         -------
@@ -135,25 +138,20 @@ class IsoCLIP(Space):
             )
         if self.modality not in ("image", "text"):
             raise InputError(f"modality: got {self.modality!r}, expected 'image' or 'text'.")
-        weights = [
-            _with_bias(self.projectors.image, self.projectors.image_bias),
-            _with_bias(self.projectors.text, self.projectors.text_bias),
-        ]
-        U, S, V = svd_of_product(*weights)
-        own = weights[0] if self.modality == "image" else weights[1]
-        directions = U if self.modality == "image" else V
-        self.singular_values_ = S
-        self.rank_ = len(S)
-        own64 = np.asarray(own, np.float64)
-        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(X, y, own64, directions)
+        decomposition = decompose(self.projectors)
+        self.singular_values_ = decomposition.S
+        self.rank_ = len(self.singular_values_)
+        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(X, y, bank, decomposition)
+        directions = decomposition.U if self.modality == "image" else decomposition.V
         self.directions_ = np.ascontiguousarray(directions[:, self.band_.k_top : self.rank_ - self.band_.k_bottom])
         self.offset_ = None
         self.n_features_in_ = self.projectors.embedding_dim
-        self._set_operators(own64)
+        weight = affine_weights(self.projectors)[0 if self.modality == "image" else 1]
+        self._set_operators(np.asarray(weight, np.float64))
         return self
 
     def _resolve_band(
-        self, X: ArrayLike | None, y: ArrayLike | None, weight: Doubles, directions: Doubles
+        self, X: ArrayLike | None, y: ArrayLike | None, bank: ArrayLike | None, decomposition: ProductSVD
     ) -> tuple[str, Choice | None, Band]:
         if (self.k_top is None) != (self.k_bottom is None):
             raise BandError(
@@ -162,25 +160,9 @@ class IsoCLIP(Space):
         if self.k_top is not None and self.k_bottom is not None:
             return "given", None, check_band(self.k_top, self.k_bottom, self.rank_)
         if self.band == "auto":
-            if X is None:
-                return "spectrum", None, Band(leading_outliers(self.singular_values_), 0)
-            choice = self._choose_band(X, y, weight, directions)
-            return "embeddings" if choice.criterion == "neighbor contrast" else "labels", choice, choice.band
+            return automatic_band(self.projectors, decomposition, X, y, self.modality, bank)
         name = self.projectors.source if self.band == "preset" else self.band
         return "published", None, check_band(*published_band(name, self.modality), self.rank_)
-
-    def _choose_band(self, X: ArrayLike, y: ArrayLike | None, weight: Doubles, directions: Doubles) -> Choice:
-        biased = self._bias() is not None
-        width = weight.shape[1] - 1 if biased else self.projectors.embedding_dim
-        array = np.asarray(X)
-        sample = draw_sample(len(array), y)
-        rows = as_matrix(array[sample.rows], "pre-projection features" if biased else "embeddings", width=width)
-        if biased:
-            coordinates = _with_ones(rows) @ directions
-        else:
-            coordinates = normalize_rows(rows) @ coordinate_map(weight, directions).T
-        projected = weight @ directions
-        return choose(coordinates, projected.T @ projected, sample, band_grid(self.rank_))
 
     def _set_operators(self, weight: Doubles) -> None:
         projected = weight @ self.directions_
@@ -201,8 +183,9 @@ class IsoCLIP(Space):
     def _operator(self) -> Doubles:
         if self.operator_ is None:
             raise ModelError(
-                f"the {self.modality} head has a bias, so stored embeddings do not determine the adapted ones. "
-                "Encode again and use transform_features on the pre-projection features."
+                f"{self.projectors.why_not_linear(self.modality)}, so stored embeddings do not determine the adapted "
+                "ones. Encode again and use transform_features on the pre-projection features, or map the stored ones "
+                "with TextPCA."
             )
         return self.operator_
 
@@ -246,7 +229,10 @@ class IsoCLIP(Space):
         check_fitted(self)
         pair = self.projectors
         if self._bias() is not None:
-            raise ModelError(f"the {self.modality} head has a bias and cannot be folded into one matrix.")
+            raise ModelError(
+                f"{self.projectors.why_not_linear(self.modality)} and cannot be folded into one matrix. Put "
+                "to_torch('features') behind the model's pre-projection features instead."
+            )
         image = self.modality == "image"
         weight = pair.image if image else pair.text
         folded = ((weight @ self.directions_) @ self.directions_.T).astype(weight.dtype)
@@ -257,6 +243,7 @@ class IsoCLIP(Space):
             text_bias=pair.text_bias,
             logit_scale=pair.logit_scale,
             source=pair.source,
+            linearised_at=pair.linearised_at,
         )
 
     def fold_into(self, model: Any) -> None:
@@ -324,7 +311,7 @@ class IsoCLIP(Space):
             "compact": bool(self.compact),
             "rank": self.rank_,
             "band_source": self.band_source_,
-            "logit_scale": self.projectors.logit_scale,
+            **self.projectors.parameters(),
         }
 
     def _source(self) -> dict[str, Any]:
@@ -358,7 +345,7 @@ class IsoCLIP(Space):
         if not biased:
             shapes["operator"] = ("k", "d")
         sizes = expect_tensors(document, path, shapes)
-        pair = Projectors.from_tensors(tensors, parameters.get("logit_scale"), document.source.get("model", ""))
+        pair = Projectors.from_tensors(tensors, parameters, document.source.get("model", ""))
         space = cls(
             pair,
             k_top=parameters["k_top"],
@@ -381,8 +368,3 @@ class IsoCLIP(Space):
 
 def _with_ones(features: Floats) -> Floats:
     return np.concatenate([features, np.ones((len(features), 1), features.dtype)], axis=1)
-
-
-def _with_bias(weight: Floats, bias: Floats | None) -> Floats:
-    """[W b], the linear map of features with a 1 appended."""
-    return weight if bias is None else np.column_stack([weight, bias.astype(weight.dtype)])

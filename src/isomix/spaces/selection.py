@@ -2,7 +2,8 @@
 
 Without labels the criterion is the *neighbour contrast* (this project): by how many standard deviations of its similarities
 an embedding's nearest neighbours stand above the average. A direction shared by all pictures lifts every similarity and
-adds nothing to it; noise widens the distribution and lowers it. With labels the criterion is mean average precision.
+adds nothing to it; noise widens the distribution and lowers it. With labels the criterion is mean average precision; the
+nearest sentence of a bank may stand in for the label.
 All bands of a grid are scored in one pass: the similarity matrix of a sample is extended direction by direction.
 ``docs/bands.md`` shows how close the choice comes to the best band of the grid.
 """
@@ -15,14 +16,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Floats, as_matrix, blocks
 from isomix.errors import InputError
-from isomix.linalg import Doubles
+from isomix.linalg import Doubles, ProductSVD, coordinate_map, normalize_rows
+from isomix.projectors import Projectors
 from isomix.spaces.bands import Band
+from isomix.spaces.spectrum import affine_weights, leading_outliers
 
-__all__ = ["Choice", "Sample", "average_precisions", "band_grid", "choose", "draw_sample", "neighbor_contrasts"]
+__all__ = [
+    "Choice",
+    "Sample",
+    "automatic_band",
+    "average_precisions",
+    "band_grid",
+    "choose",
+    "draw_sample",
+    "nearest_rows",
+    "neighbor_contrasts",
+    "subsample",
+]
 
 MAX_ROWS = 2000
+MAX_PSEUDO_LABELLED = 20_000
 MAX_QUERIES = 500
 MAX_ROWS_PER_CLASS = 20
 NEIGHBORS = 5
@@ -70,6 +85,94 @@ class Choice(NamedTuple):
     gain: float
     standard_error: float
     strong: bool
+
+
+def automatic_band(
+    projectors: Projectors,
+    decomposition: ProductSVD,
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    modality: str = "image",
+    bank: ArrayLike | None = None,
+) -> tuple[str, Choice | None, Band]:
+    """The band of ``IsoCLIP(projectors, band="auto").fit(X, y, bank=bank)``, for who has the decomposition already.
+
+    Parameters
+    ----------
+    projectors : Projectors
+    decomposition : ProductSVD
+        Of ``projectors``, by :func:`isomix.spaces.spectrum.decompose`.
+    X : array_like, shape (n, d), optional
+        Stored embeddings; pre-projection features, shape (n, d_in), for a head with a bias.
+    y : array_like, shape (n,), optional
+        Their labels.
+    modality : {"image", "text"}
+    bank : array_like, shape (m, d), optional
+        Embeddings of the other modality. Without labels, the nearest of them stands in for the label of a row.
+
+    Returns
+    -------
+    source : {"labels", "sentences", "embeddings", "spectrum"}
+        "sentences": by the bank.
+    choice : Choice or None
+        None without ``X``.
+    band : Band
+
+    Raises
+    ------
+    InputError
+        Fewer than 50 rows, another width, NaN, or labels that do not fit.
+    """
+    if X is None:
+        return "spectrum", None, Band(leading_outliers(decomposition.S), 0)
+    image = modality == "image"
+    biased = (projectors.image_bias if image else projectors.text_bias) is not None
+    weight = np.asarray(affine_weights(projectors)[0 if image else 1], np.float64)
+    directions = decomposition.U if image else decomposition.V
+    array = np.asarray(X)
+    width = weight.shape[1] - 1 if biased else projectors.embedding_dim
+    name = "pre-projection features" if biased else "embeddings"
+    source = "embeddings" if y is None else "labels"
+    if y is None and bank is not None:
+        array = as_matrix(subsample(array), name, width=width, keep_half=True)
+        sentences = as_matrix(
+            bank, "bank", width=projectors.embedding_dim, width_of="the embeddings", nonzero_rows=True
+        )
+        source, y = "sentences", nearest_rows(array, normalize_rows(sentences), weight if biased else None)
+    sample = draw_sample(len(array), y)
+    rows = as_matrix(array[sample.rows], name, width=width)
+    if biased:
+        coordinates = rows @ directions[:-1] + directions[-1]
+    else:
+        coordinates = normalize_rows(rows) @ coordinate_map(weight, directions).T
+    projected = weight @ directions
+    choice = choose(coordinates, projected.T @ projected, sample, band_grid(len(decomposition.S)))
+    return source if choice.criterion == "mean average precision" else "embeddings", choice, choice.band
+
+
+def subsample(rows: NDArray[Any]) -> NDArray[Any]:
+    """At most 20,000 rows, of which the nearest of a bank is looked for."""
+    return rows[np.random.default_rng(0).permutation(len(rows))[:MAX_PSEUDO_LABELLED]]
+
+
+def nearest_rows(rows: Floats, bank: Floats, affine: Doubles | None = None) -> NDArray[np.int64]:
+    """For every row the number of the unit row of ``bank`` with the largest cosine; block by block.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, d)
+        Embeddings; with ``affine``, features of shape (n, d_in).
+    bank : ndarray, shape (m, d)
+    affine : ndarray, shape (d, d_in + 1), optional
+        [W b], which makes embeddings of features.
+    """
+    towards, offset = bank.astype(np.float32), np.zeros(len(bank), np.float32)
+    if affine is not None:
+        towards, offset = towards @ affine[:, :-1].astype(np.float32), towards @ affine[:, -1].astype(np.float32)
+    nearest = [
+        (np.asarray(rows[block], np.float32) @ towards.T + offset).argmax(axis=1) for block in blocks(len(rows), 2048)
+    ]
+    return np.concatenate(nearest)
 
 
 def band_grid(rank: int) -> list[Band]:

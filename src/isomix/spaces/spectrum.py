@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isomix._arrays import as_matrix
+from isomix._arrays import Floats, as_matrix
 from isomix.errors import BandError, ModelError
-from isomix.linalg import Doubles, coordinate_map, normalize_rows, svd_of_product
+from isomix.linalg import Doubles, ProductSVD, coordinate_map, normalize_rows, svd_of_product
 from isomix.projectors import Projectors
 from isomix.spaces.bands import Band, published_band
 
 __all__ = [
     "Shares",
     "Spectrum",
+    "affine_weights",
+    "decompose",
     "direction_shares",
     "effective_rank",
     "leading_outliers",
@@ -99,17 +101,37 @@ def leading_outliers(singular_values: Doubles, jump: float = 1.5) -> int:
     return int(jumps[-1]) + 1 if jumps.size else 0
 
 
+def affine_weights(projectors: Projectors) -> tuple[Floats, Floats]:
+    """Image and text projector as maps of the features; with a bias, [W b], of features with a 1 appended."""
+    image, text = (
+        weight if bias is None else np.column_stack([weight, bias.astype(weight.dtype)])
+        for weight, bias in ((projectors.image, projectors.image_bias), (projectors.text, projectors.text_bias))
+    )
+    return image, text
+
+
+def decompose(projectors: Projectors) -> ProductSVD:
+    """Singular value decomposition of the inter-modal operator Psi = W_imageᵀ W_text, biases included.
+
+    The one expensive step of everything that is said about a pair; what takes a ``decomposition`` does not repeat it.
+    """
+    return svd_of_product(*affine_weights(projectors))
+
+
 def random_projectors(projectors: Projectors, seed: int = 0) -> Projectors:
-    """Gaussian projectors of the same shapes and Frobenius norms: the control of every statement about a spectrum."""
+    """Gaussian projectors of the same shapes and Frobenius norms: the control of every statement about a spectrum.
+
+    A bias counts as one more column.
+    """
     rng = np.random.default_rng(seed)
     pair = []
-    for weight in (projectors.image, projectors.text):
+    for weight in affine_weights(projectors):
         noise = rng.standard_normal(weight.shape)
         pair.append(noise * (np.linalg.norm(weight) / np.linalg.norm(noise)))
     return Projectors(*pair)
 
 
-def spectrum(projectors: Projectors, *, seed: int = 0) -> Spectrum:
+def spectrum(projectors: Projectors, *, seed: int = 0, decomposition: ProductSVD | None = None) -> Spectrum:
     """Describe the spectrum of a pair of projectors beside that of random ones.
 
     Parameters
@@ -117,6 +139,8 @@ def spectrum(projectors: Projectors, *, seed: int = 0) -> Spectrum:
     projectors : Projectors
     seed : int
         Of the random control.
+    decomposition : ProductSVD, optional
+        What :func:`decompose` gives for ``projectors``, where it is there already.
 
     Examples
     --------
@@ -125,9 +149,8 @@ def spectrum(projectors: Projectors, *, seed: int = 0) -> Spectrum:
     >>> described.rank, described.condition
     (4, 1.0)
     """
-    S = svd_of_product(projectors.image, projectors.text).S
-    control = random_projectors(projectors, seed)
-    R = svd_of_product(control.image, control.text).S
+    S = (decomposition or decompose(projectors)).S
+    R = decompose(random_projectors(projectors, seed)).S
     published = {}
     for modality in ("image", "text"):
         try:
@@ -162,7 +185,9 @@ class Shares(NamedTuple):
     common: Doubles
 
 
-def direction_shares(projectors: Projectors, embeddings: ArrayLike, modality: str = "image") -> Shares:
+def direction_shares(
+    projectors: Projectors, embeddings: ArrayLike, modality: str = "image", *, decomposition: ProductSVD | None = None
+) -> Shares:
     """Share of variance and of common energy of embeddings along the singular directions of one modality.
 
     Parameters
@@ -171,6 +196,8 @@ def direction_shares(projectors: Projectors, embeddings: ArrayLike, modality: st
         With a bias-free head for ``modality``.
     embeddings : array_like, shape (n, d)
     modality : {"image", "text"}
+    decomposition : ProductSVD, optional
+        As for :func:`spectrum`.
 
     Raises
     ------
@@ -182,10 +209,12 @@ def direction_shares(projectors: Projectors, embeddings: ArrayLike, modality: st
     these shares weigh directions against one another and do not add up to the total energy of an embedding.
     """
     image = modality == "image"
-    if (projectors.image_bias if image else projectors.text_bias) is not None:
-        raise ModelError(f"the {modality} head has a bias, so embeddings do not determine their coordinates.")
+    if reason := projectors.why_not_linear(modality):
+        raise ModelError(
+            f"{reason}, so embeddings do not determine their coordinates. Look at the spectrum without them."
+        )
     weight = np.asarray(projectors.image if image else projectors.text, np.float64)
-    U, _, V = svd_of_product(projectors.image, projectors.text)
+    U, _, V = decomposition or decompose(projectors)
     directions = U if image else V
     rows = as_matrix(embeddings, f"{modality} embeddings", width=projectors.embedding_dim, min_rows=2)
     coordinates = normalize_rows(np.asarray(rows, np.float64)) @ coordinate_map(weight, directions).T

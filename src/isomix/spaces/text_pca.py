@@ -8,18 +8,16 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix, blocks, check_integer, working_dtype
+from isomix._arrays import Floats, as_matrix, check_integer, working_dtype
 from isomix._estimators import check_fit_rows
 from isomix.errors import InputError
 from isomix.linalg import Doubles, normalize_rows, principal_directions
 from isomix.persistence import Document, expect_tensors
 from isomix.spaces.bands import Band
 from isomix.spaces.base import Space
-from isomix.spaces.selection import Choice, choose, draw_sample
+from isomix.spaces.selection import Choice, choose, draw_sample, nearest_rows, subsample
 
 __all__ = ["TextPCA"]
-
-MAX_PSEUDO_LABELLED = 20_000
 
 
 class TextPCA(Space):
@@ -116,9 +114,9 @@ class TextPCA(Space):
             raise InputError("n_components='auto' chooses from image embeddings: give fit(..., gallery=embeddings).")
         array = np.asarray(gallery)
         if labels is None:
-            array = array[np.random.default_rng(0).permutation(len(array))[:MAX_PSEUDO_LABELLED]]
+            array = subsample(array)
         rows = as_matrix(array, "gallery", width=self.n_features_in_, width_of="the text embeddings", keep_half=True)
-        sample = draw_sample(len(array), _nearest_sentences(rows, bank) if labels is None else labels)
+        sample = draw_sample(len(array), nearest_rows(rows, bank) if labels is None else labels)
         rows = np.asarray(rows[sample.rows], working_dtype(rows.dtype))
         available = len(directions)
         keep = {max(1, round(available * part)) for part in (*(2.0**-p for p in range(3, 8)), *np.arange(3, 17) / 16)}
@@ -143,10 +141,3 @@ class TextPCA(Space):
         space.offset_ = None
         space.n_components_, space.n_features_in_ = wanted, sizes["d"]
         return space
-
-
-def _nearest_sentences(rows: NDArray[Any], bank: Floats) -> NDArray[np.int64]:
-    """For every embedding the number of the sentence with the largest cosine; block by block."""
-    sentences = bank.T.astype(np.float32)
-    nearest = [(np.asarray(rows[block], np.float32) @ sentences).argmax(axis=1) for block in blocks(len(rows), 2048)]
-    return np.concatenate(nearest)

@@ -226,7 +226,7 @@ def _check_compatible(source: Source, space: Space) -> None:
     if source.width != space.n_features_in_:
         raise InputError(
             f"{source.path} holds vectors of width {source.width}, and the space maps width {space.n_features_in_}. "
-            "It was made for another model."
+            "It was made for another model: name the one that made the vectors."
         )
     if source.modality not in (None, space.modality):
         raise ModalityError(

@@ -160,7 +160,7 @@ def _projectors(path: Path) -> dict[str, Any]:
         "embedding_dim": pair.embedding_dim,
         "image_projector": list(pair.image.shape),
         "text_projector": list(pair.text.shape),
-        "logit_scale": pair.logit_scale,
+        **pair.parameters(),
         "fingerprint": pair.fingerprint,
     }
 
