@@ -60,6 +60,7 @@ lint: setup  ## style
 
 type: setup  ## static types
 	$(BIN)/mypy
+	$(BIN)/mypy training
 
 format: setup  ## rewrite the code in the house style
 	$(BIN)/ruff format .

@@ -1,0 +1,61 @@
+"""Training pictures that come back among the held-out ones, found in small raw pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isomix.neighbors import near_pairs
+from training.files import Pixels
+
+__all__ = ["leaking_rows", "small_pixels"]
+
+
+def small_pixels(picture: Pixels, side: int) -> NDArray[np.float32]:
+    """Pixels of one picture on white, reduced and centred.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (large, large, 4)
+        Straight alpha; ``large`` a multiple of ``side``.
+    side : int
+
+    Returns
+    -------
+    ndarray of float32, shape (3 * side * side,)
+        In [-1, 1], less the mean of the picture.
+    """
+    alpha = picture[..., 3:].astype(np.float32) / 255
+    white = picture[..., :3] / np.float32(255) * alpha + (1 - alpha)
+    step = picture.shape[0] // side
+    small = white.reshape(side, step, side, step, 3).mean(axis=(1, 3)).ravel()
+    return np.asarray(small - small.mean(), np.float32)
+
+
+def leaking_rows(pixels: NDArray[np.float32], splits: Sequence[str], threshold: float) -> NDArray[np.int64]:
+    """Rows of the split "train" whose cosine with a held-out row reaches a threshold.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32, shape (n, d)
+        From :func:`small_pixels`.
+    splits : sequence of str, n of them
+        All but "train" and "dropped" are held out.
+    threshold : float
+
+    Returns
+    -------
+    ndarray of int64
+        Ascending.
+    """
+    # A picture of one flat colour has no direction to compare.
+    usable = np.linalg.norm(pixels, axis=1) > 0
+    names = np.array(splits)
+    train = np.flatnonzero(usable & (names == "train"))
+    held_out = np.flatnonzero(usable & (names != "train") & (names != "dropped"))
+    if not len(train) or not len(held_out):
+        return np.empty(0, np.int64)
+    pairs = near_pairs(pixels[train], pixels[held_out], threshold=threshold)
+    return np.unique(train[pairs.left])

@@ -1,0 +1,117 @@
+"""Mean average precision of tasks under every method, with intervals over concepts and every band of the grid in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isomix._arrays import Floats, blocks
+from isomix.evaluation.bootstrap import bootstrap_intervals
+from isomix.linalg import coordinate_map, normalize_rows, svd_of_product
+from isomix.projectors import Projectors
+from isomix.spaces.bands import Band
+from isomix.spaces.selection import SIGNIFICANT, band_grid
+from training.tasks import Task
+
+__all__ = ["BandChoice", "Grid", "average_precisions", "choose_band", "mean_interval"]
+
+Doubles = NDArray[np.float64]
+QUERY_BLOCK = 256
+
+
+def average_precisions(Z: Floats, task: Task) -> Doubles:
+    """Average precision of every query of a task.
+
+    Parameters
+    ----------
+    Z : ndarray, shape (n_items, k)
+        Unit rows.
+    task : Task
+
+    Returns
+    -------
+    ndarray of float64, shape (n_queries,)
+        As :func:`isomix.evaluation.metrics.scores_metrics` defines it; equal scores are one threshold.
+    """
+    result = np.empty(len(task.queries))
+    gallery = Z[task.gallery].T
+    labels, groups = task.labels[task.gallery], task.groups[task.gallery]
+    for part in blocks(len(task.queries), QUERY_BLOCK):
+        queries = task.queries[part]
+        scores = Z[queries] @ gallery
+        excluded = task.groups[queries][:, None] == groups
+        scores[excluded] = -np.inf
+        relevant = (task.labels[queries][:, None] == labels) & ~excluded
+        ordered = np.sort(scores, axis=1)
+        for i, (row, chosen) in enumerate(zip(ordered, relevant)):
+            own = np.sort(scores[i, chosen])
+            at_least = len(row) - np.searchsorted(row, own, "left")
+            relevant_at_least = len(own) - np.searchsorted(own, own, "left")
+            result[part.start + i] = (relevant_at_least / at_least).mean()
+    return result
+
+
+class Grid:
+    """Adapted embeddings of the items of a task for every band of the grid, from one decomposition.
+
+    Parameters
+    ----------
+    projectors : Projectors
+    features : ndarray, shape (n_items, d_in)
+        Pre-projection features of ``modality``.
+    modality : {"image", "text"}
+    """
+
+    def __init__(self, projectors: Projectors, features: Floats, modality: str = "image") -> None:
+        U, _, V = svd_of_product(projectors.image, projectors.text)
+        own, directions = (projectors.image, U) if modality == "image" else (projectors.text, V)
+        weight = np.asarray(own, np.float64)
+        embeddings = normalize_rows(np.asarray(features, np.float64) @ weight.T)
+        self._coordinates = (embeddings @ coordinate_map(weight, directions).T).astype(np.float32)
+        self._projected = (weight @ directions).astype(np.float32)
+        self.bands = band_grid(directions.shape[1])
+
+    def embeddings(self, band: Band) -> Floats:
+        """Unit rows, z = F c over the directions of the band; ``Band(0, 0)`` gives the plain embeddings."""
+        kept = slice(band.k_top, self._coordinates.shape[1] - band.k_bottom)
+        return normalize_rows(self._coordinates[:, kept] @ self._projected[:, kept].T)
+
+    def precisions(self, task: Task) -> dict[Band, Doubles]:
+        """Average precision of every query for every band."""
+        return {band: average_precisions(self.embeddings(band), task) for band in self.bands}
+
+
+@dataclass(frozen=True)
+class BandChoice:
+    """A band chosen on training concepts: the best of the grid if it beats the whole spectrum by two standard errors."""
+
+    band: Band
+    best: Band
+    gain: float
+    standard_error: float
+
+
+def choose_band(precisions: dict[Band, Doubles]) -> BandChoice:
+    """Choose as :mod:`isomix.spaces.selection` does; of equal bands the one that cuts least."""
+    whole = Band(0, 0)
+    best = max(precisions, key=lambda band: (round(float(precisions[band].mean()), 12), -band.k_top, -band.k_bottom))
+    differences = precisions[best] - precisions[whole]
+    gain = float(differences.mean())
+    error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("inf")
+    return BandChoice(best if best != whole and gain >= SIGNIFICANT * error else whole, best, gain, error)
+
+
+def mean_interval(values: Doubles, clusters: NDArray[Any], n_resamples: int, seed: int) -> dict[str, Any]:
+    """Mean over queries and its 95 % interval when whole concepts are drawn again.
+
+    Queries of one concept succeed or fail together, so drawing single queries would give intervals that are too narrow.
+    """
+    codes = np.unique(clusters, return_inverse=True)[1]
+    sums, counts = np.bincount(codes, values), np.bincount(codes).astype(np.float64)
+    interval = bootstrap_intervals(
+        lambda weights: np.array([weights @ sums / (weights @ counts)]), len(sums), n_resamples=n_resamples, seed=seed
+    )[0]
+    return {"mean": float(values.mean()), "interval": [float(end) for end in interval]}
