@@ -50,7 +50,9 @@ def study_isoclip(name: str, projectors: Projectors, E: Any, labels: Any, bank: 
     best = max(scores, key=scores.__getitem__)
     row: dict[str, Any] = {"task": name, "plain": mean_average_precision(normalize_rows(E), labels)}
     row |= {"best": scores[best], "best_band": f"{best.k_top}/{best.k_bottom}"}
-    ways: dict[str, tuple[Any, ...]] = {"spectrum": (), "embeddings": (E,), "sentences": (E,), "labels": (E, labels)}
+    ways: dict[str, tuple[Any, ...]] = {"spectrum": (), "embeddings": (E,), "labels": (E, labels)}
+    if bank is not None:
+        ways["sentences"] = (E,)
     for way, arguments in ways.items():
         space = IsoCLIP(projectors, band="auto").fit(*arguments, bank=bank if way == "sentences" else None)
         row[way] = mean_average_precision(space.transform(E), labels)
@@ -188,7 +190,7 @@ def main() -> None:
     line(["---"] * 9)
     for row in bands:
         ways = [
-            f"{row[way]:.1f} ({row[way + '_band']})"
+            f"{row[way]:.1f} ({row[way + '_band']})" if way in row else "-"
             for way in ("best", "spectrum", "embeddings", "sentences", "labels")
         ]
         line([row["task"], f"{row['plain']:.1f}", *ways, f"{row['soft']:.1f}", f"{row['averaged']:.1f}"])

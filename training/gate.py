@@ -11,7 +11,7 @@ import numpy as np
 from training.tables import table
 from training.tasks import PERHAPS_SEEN
 
-__all__ = ["Cell", "cells", "failures", "gate"]
+__all__ = ["Cell", "cells", "failing", "failures", "gate"]
 
 Run = dict[str, Any]
 
@@ -28,6 +28,12 @@ class Cell:
     runs: tuple[float, ...]
     baseline: float
     raw: float | None
+
+    @property
+    def measure(self) -> str:
+        """Pair of projectors and what was measured, without task and number."""
+        pair, *_, last = self.name.split(", ")
+        return f"{pair}, {last.split('@')[0]}"
 
     @property
     def passed(self) -> bool:
@@ -73,23 +79,24 @@ def failures(judged: Sequence[Cell]) -> list[Cell]:
 
 
 def gate(judged: Sequence[Cell]) -> str:
-    """PASS or FAIL, apart for cells where the baseline is fair and where it is not, then the cells that fail."""
-    lines = []
+    """PASS or FAIL, apart for cells where the baseline is fair and where it is not, with the cells passed by measure."""
+    lines, rows = [], []
     for seen, where in ((False, "have not seen the pictures"), (True, "were probably trained on them")):
         group = [cell for cell in judged if cell.perhaps_seen == seen]
-        failed = failures(group)
-        verdict = "FAIL" if failed else "PASS"
-        lines.append(
-            f"**{verdict}** where the first weights {where}: {len(group) - len(failed)} of {len(group)} cells."
-        )
-        lines.append("")
+        passed = [cell for cell in group if cell.passed]
+        verdict = "PASS" if len(passed) == len(group) else "FAIL"
+        lines += [f"**{verdict}** where the first weights {where}: {len(passed)} of {len(group)} cells.", ""]
+        for measure in dict.fromkeys(cell.measure for cell in group):
+            counts = [sum(cell.measure == measure for cell in part) for part in (passed, group)]
+            rows.append([measure, "perhaps" if seen else "no", f"{counts[0]} of {counts[1]}"])
+    return "\n".join([*lines, table(["cells", "seen by the first weights", "passed"], rows)])
+
+
+def failing(judged: Sequence[Cell]) -> str:
+    """The cells in which some run does not beat both, with their figures."""
     rows = []
     for cell in failures(judged):
-        runs = " / ".join(f"{value:.1f}" for value in cell.runs)
+        figures = " / ".join(f"{value:.1f}" for value in cell.runs)
         raw = "" if cell.raw is None else f"{cell.raw:.1f}"
-        rows.append([cell.name, runs, f"{cell.baseline:.1f}", raw, "perhaps" if cell.perhaps_seen else "no"])
-    if rows:
-        lines.append(
-            table(["cell that fails", "runs", "first weights", "raw pixels", "seen by the first weights"], rows)
-        )
-    return "\n".join(lines)
+        rows.append([cell.name, figures, f"{cell.baseline:.1f}", raw, "perhaps" if cell.perhaps_seen else "no"])
+    return table(["cell that fails", "runs", "first weights", "raw pixels", "seen by the first weights"], rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isomix.errors import InputError
-from training.gate import cells, gate
+from training.gate import cells, failing, gate
 from training.tables import tables
 
 __all__ = ["fill", "read", "report"]
@@ -34,13 +34,16 @@ def report(names: Sequence[str], baseline: str, output: Path, page: Path | None,
         Gets the figures of the first run, or of the baseline without one.
     """
     first, *runs = read(output / "evaluation", [baseline, *names])
-    made = tables(runs, first) | {"gate": gate(cells(runs, first)) if runs else "Nothing to judge: only the baseline."}
+    judged = cells(runs, first) if runs else []
+    made = tables(runs, first) | {"gate": gate(judged) if runs else "Nothing to judge: only the baseline."}
     if figures is not None:
         from training.figures import draw_figures
 
         draw_figures([*runs, first][0], figures)
     if page is not None:
         page.write_text(fill(page.read_text(encoding="utf-8"), made), encoding="utf-8")
+    if runs:
+        made["failing cells"] = failing(judged)  # for the screen: the list is long
     return "\n\n".join(f"### {name}\n\n{content}" for name, content in made.items()) + "\n"
 
 

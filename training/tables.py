@@ -22,7 +22,7 @@ def tables(runs: Sequence[Run], baseline: Run) -> dict[str, str]:
         "texts": _texts([baseline, *runs]),
         "text-to-image": _text_to_image(runs, baseline),
         "few-shot": _few_shot(runs, baseline),
-        "effects": _effects([baseline, *runs]),
+        "effects": _effects(runs, baseline),
         "spectrum": _spectra([baseline, *runs]),
         "speed": _speed([baseline, *runs]),
     }
@@ -141,20 +141,24 @@ def _drawn(accuracies: Sequence[float]) -> str:
     return f"{100 * mean:.1f} ± {100 * half:.1f}"
 
 
-def _effects(all_runs: Sequence[Run]) -> str:
+def _effects(runs: Sequence[Run], baseline: Run) -> str:
+    """Of the first weights, with their interval over draws; of the runs, their mean and the spread between them."""
+    pair, found = next(iter(baseline["pairs"].items()))
     blocks = []
-    for pair, found in all_runs[0]["pairs"].items():
-        for part, figures in found["few_shot"].items():
-            shots = list(next(iter(figures["accuracy"].values())))
-            rows = []
-            for effect in figures["effects"]:
-                for run in all_runs:
-                    entry = run["pairs"][pair]["few_shot"][part]["effects"][effect]
-                    rows.append(
-                        [effect, run["name"], *(f"{100 * entry[k][0]:+.1f} ± {100 * entry[k][1]:.1f}" for k in shots)]
-                    )
-            blocks.append(table([f"{pair}, {part}", "weights", *(f"{k} shots" for k in shots)], rows))
+    for part, figures in found["few_shot"].items():
+        shots = list(next(iter(figures["accuracy"].values())))
+        rows = []
+        for effect, first in figures["effects"].items():
+            rows.append([effect, "first", *(f"{100 * first[k][0]:+.1f} ± {100 * first[k][1]:.1f}" for k in shots)])
+            each = [run["pairs"][pair]["few_shot"][part]["effects"][effect] for run in runs]
+            if runs:
+                rows.append(["", "new", *(_signed([entry[k][0] for entry in each]) for k in shots)])
+        blocks.append(table([f"{part} ({pair})", "weights", *(f"{k} shots" for k in shots)], rows))
     return "\n\n".join(blocks)
+
+
+def _signed(values: Sequence[float]) -> str:
+    return f"+{_spread(values)}" if np.mean(values) >= 0 else _spread(values)
 
 
 def _spectra(all_runs: Sequence[Run]) -> str:

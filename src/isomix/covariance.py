@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -22,6 +21,7 @@ __all__ = ["SHRINKAGE_METHODS", "ClassMoments", "ShrunkCovariance", "check_shrin
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.intp]
 BLOCK_ROWS = 512
+SUMMED_ROWS = 4096  # each block of sums costs a pass over all classes
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class ClassMoments:
         d = X.shape[1]
         counts = np.asarray(np.bincount(y, weights, minlength=n_classes), np.float64)
         means = np.zeros((n_classes, d))
-        for part in blocks(len(X), BLOCK_ROWS):
+        for part in blocks(len(X), SUMMED_ROWS):
             rows = np.asarray(X[part], np.float64)
             sums = csr_array((weights[part], (y[part], np.arange(len(rows)))), (n_classes, len(rows))) @ rows
             means += np.asarray(sums)
         means /= np.where(counts > 0, counts, 1.0)[:, None]
-        scatter, fourth = np.zeros((d, d)), 0.0
+        scatter, fourth, rounded = np.zeros((d, d)), 0.0, means.astype(X.dtype)
         for part in blocks(len(X), BLOCK_ROWS):
-            residuals = X[part] - means.astype(X.dtype)[y[part]]
+            residuals = X[part] - rounded[y[part]]
             squares = np.asarray(np.einsum("ij,ij->i", residuals, residuals), np.float64)
             fourth += float(weights[part] @ squares**2)
             residuals *= np.sqrt(weights[part]).astype(X.dtype)[:, None]
@@ -210,11 +210,12 @@ def precision_times(moments: ClassMoments, method: str | float, matrix: Doubles)
     covariance = shrink(method, trace, square, moments.fourth, moments.total, d)
     sigma = covariance.slope * moments.scatter
     sigma[np.diag_indices(d)] += covariance.ridge
+    # NumPy's routines only: SciPy's wheel has threads of its own, and two pools that spin on the same cores stall each other.
     try:
-        factor = scipy.linalg.cho_factor(sigma, lower=True, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError as error:
+        np.linalg.cholesky(sigma)
+    except np.linalg.LinAlgError as error:
         raise InputError(
             f"shrinkage={method!r} leaves a covariance that cannot be inverted ({moments.total:g} shots, width {d}). "
             "Use more shrinkage."
         ) from error
-    return np.asarray(scipy.linalg.cho_solve(factor, matrix.T, check_finite=False).T)
+    return np.asarray(np.linalg.solve(sigma, matrix.T).T)

@@ -8,11 +8,12 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from isomix._arrays import Floats, check_nonzero_rows
+from isomix._arrays import Floats, blocks, check_nonzero_rows
 
 __all__ = ["ProductSVD", "coordinate_map", "normalize_rows", "principal_directions", "svd_of_product"]
 
 Doubles = NDArray[np.float64]
+BLOCK_ROWS = 512
 
 
 def normalize_rows(matrix: Floats, name: str = "embeddings") -> Floats:
@@ -37,10 +38,13 @@ def normalize_rows(matrix: Floats, name: str = "embeddings") -> Floats:
     array([[0.6, 0.8]])
     """
     check_nonzero_rows(matrix, name)
-    largest = np.abs(matrix).max(axis=1, keepdims=True)
-    scaled = matrix / largest  # no overflow or underflow of the squares
-    norms = np.sqrt(np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))[:, None]
-    return np.asarray(scaled / norms.astype(matrix.dtype, copy=False))
+    result = np.empty_like(matrix)
+    for rows in blocks(len(matrix), BLOCK_ROWS):  # in the cache
+        largest = np.abs(matrix[rows]).max(axis=1, keepdims=True)
+        scaled = matrix[rows] / largest  # no overflow or underflow of the squares
+        norms = np.sqrt(np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))[:, None]
+        np.divide(scaled, norms.astype(matrix.dtype, copy=False), out=result[rows])
+    return result
 
 
 class ProductSVD(NamedTuple):

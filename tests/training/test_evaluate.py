@@ -24,7 +24,7 @@ from training.config import CONFIG
 from training.encodings import Encodings, on_white, raw_pixels
 from training.episodes import accuracies, draws, effects, mean_and_halfwidth
 from training.evaluate import weights_folder
-from training.gate import Cell, failures, gate
+from training.gate import Cell, failing, failures, gate
 from training.index import Index
 from training.report import fill, read
 from training.retrieval import Grid, average_precisions, choose_band, mean_interval
@@ -236,15 +236,20 @@ def test_effects_are_paired_differences() -> None:
 
 def test_the_gate_wants_every_run_ahead_of_both() -> None:
     judged = [
-        Cell("a", False, (5.0, 6.0), 4.0, 3.0),
-        Cell("b", True, (5.0, 3.9), 4.0, None),
-        Cell("c", True, (5.0, 6.0), 4.0, 5.5),
+        Cell("converged, a, plain, mAP", False, (5.0, 6.0), 4.0, 3.0),
+        Cell("converged, b, text to image, recall@5", True, (5.0, 3.9), 4.0, None),
+        Cell("converged, c, plain, mAP", True, (5.0, 6.0), 4.0, 5.5),
     ]
-    assert [cell.name for cell in failures(judged)] == ["b", "c"]
+    assert failures(judged) == judged[1:]
     verdicts = gate(judged).splitlines()
     assert verdicts[0] == "**PASS** where the first weights have not seen the pictures: 1 of 1 cells."
     assert verdicts[2] == "**FAIL** where the first weights were probably trained on them: 0 of 2 cells."
-    assert "| b | 5.0 / 3.9 | 4.0 |  | perhaps |" in verdicts
+    assert verdicts[-3:] == [
+        "| converged, mAP | no | 1 of 1 |",
+        "| converged, recall | perhaps | 0 of 1 |",
+        "| converged, mAP | perhaps | 0 of 1 |",
+    ]
+    assert "| converged, b, text to image, recall@5 | 5.0 / 3.9 | 4.0 |  | perhaps |" in failing(judged).splitlines()
 
 
 def test_every_task_that_the_first_weights_perhaps_saw_exists(index: Index) -> None:

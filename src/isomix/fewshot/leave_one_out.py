@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
@@ -104,7 +103,7 @@ def discriminant_without(
     dtype, d, n = held_out.X.dtype, means.shape[1], len(held_out.y)
     rows, y = np.arange(n), held_out.y
     g = means.mean(axis=0)
-    eigenvalues, basis = scipy.linalg.eigh(moments.scatter, driver="evd", check_finite=False)
+    eigenvalues, basis = np.linalg.eigh(moments.scatter)  # NumPy's, see isomix.covariance
     eigenvalues = np.maximum(eigenvalues, 0.0)
     X, M = (np.asarray(held_out.X, np.float64) - g) @ basis, (means - g) @ basis
     mu = M if means is moments.means else (moments.means - g) @ basis

@@ -176,7 +176,7 @@ class LinearFewShot(FewShotClassifier):
     def _search(self, held_out: HeldOut, grids: dict[str, list[Any]], start: dict[str, Any]) -> dict[str, Any]:
         shots = mean_shots(self.counts_)
         cosines = self._cosines(held_out)
-        scale = held_out.X.dtype.type(self.logit_scale)
+        scale = float(self.logit_scale)
         other: Floats | None = None
         unit = 1.0
         if self._discriminates and ("ensemble_weight" in grids or start["ensemble_weight"]):
@@ -195,8 +195,7 @@ class LinearFewShot(FewShotClassifier):
 
         def loss(point: dict[str, Any]) -> float:
             def logits_of(rows: slice) -> Floats:
-                logits = cosines(mixing_weight_of(point["prior_shots"], shots), point["n_directions"], rows)
-                logits *= scale
+                logits = cosines(mixing_weight_of(point["prior_shots"], shots), point["n_directions"], rows, scale)
                 if other is not None and point["ensemble_weight"]:
                     logits += logits.dtype.type(point["ensemble_weight"]) * other[rows]
                 return logits

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
@@ -68,12 +67,12 @@ class TextDirections(NamedTuple):
         >>> TextDirections.of(np.array([[0.6, 0.8, 0.0], [0.6, -0.4, 0.69282], [0.6, -0.4, -0.69282]])).effective
         3
         """
-        energy, vectors = scipy.linalg.eigh(_gram(texts), driver="evd", check_finite=False)
+        energy, vectors = np.linalg.eigh(_gram(texts))
         kept = np.flatnonzero(energy > rtol**2 * energy[-1])[::-1]
         directions = vectors[:, kept].T
         if len(texts) < texts.shape[1]:
             directions = directions @ texts / np.sqrt(energy[kept])[:, None]
-        spread = scipy.linalg.eigvalsh(_gram(texts - texts.mean(axis=0)), check_finite=False)
+        spread = np.linalg.eigvalsh(_gram(texts - texts.mean(axis=0)))
         spread = spread[spread > rtol**2 * energy[-1]]
         p = spread / spread.sum()
         effective = 1 + round(float(np.exp(-(p * np.log(p)).sum()))) if len(p) else 1
@@ -201,13 +200,15 @@ class MixedCosines:
         lost = scatter_factor(held_out, moments) * np.einsum("ij,ij->i", residuals, residuals)
         return np.asarray((trace - lost) / freedom)
 
-    def __call__(self, mixing_weight: float, n_directions: int, rows: slice = slice(None)) -> Floats:
-        """Cosines (n, C), a new array, or some rows of it; ``n_directions`` 0 for no projection."""
+    def __call__(
+        self, mixing_weight: float, n_directions: int, rows: slice = slice(None), scale: float = 1.0
+    ) -> Floats:
+        """``scale`` times the cosines (n, C), a new array, or some rows of it; ``n_directions`` 0 for no projection."""
         a, x_text = mixing_weight, self._x_text
         if x_text is None:
-            return self._images(n_directions)[0][rows].copy()
+            return self._images(n_directions)[0][rows] * self._held_out.X.dtype.type(scale)
         if a == 0.0:
-            return x_text[rows].copy()
+            return x_text[rows] * x_text.dtype.type(scale)
         x_image, ut, own_ut = self._images(n_directions)
         x_image, x_text = x_image[rows], x_text[rows]
 
@@ -215,10 +216,10 @@ class MixedCosines:
             square = a * a + (1.0 - a) ** 2 + 2.0 * a * (1.0 - a) * np.clip(cosine, -1.0, 1.0)
             return np.asarray(np.sqrt(np.maximum(square, 1e-12)))
 
-        norm = norm_of(ut)
+        norm = norm_of(ut) / scale
         cosines = np.asarray((a / norm).astype(x_image.dtype)) * x_image
         cosines += ((1.0 - a) / norm).astype(x_image.dtype) * x_text
         if self._held_out.from_shots:
             own = np.arange(len(x_image)), self._held_out.y[rows]
-            cosines[own] = (a * x_image[own] + (1.0 - a) * x_text[own]) / norm_of(own_ut[rows])
+            cosines[own] = (a * x_image[own] + (1.0 - a) * x_text[own]) * (scale / norm_of(own_ut[rows]))
         return np.asarray(cosines)
