@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from isomix.errors import InputError
+from training.files import atomic
 from training.splits import load_rows
 from training.text import Captions
 
@@ -103,12 +103,14 @@ def _development_concepts(names: NDArray[Any], source: Integers, part: float) ->
 def _level(pictures: NDArray[np.uint8], side: int, path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        made = np.lib.format.open_memmap(part, "w+", np.uint8, (len(pictures), 4, side, side))
-        for start in range(0, len(pictures), 2048):
-            made[start : start + 2048] = _premultiplied(np.array(pictures[start : start + 2048]), side)
-        made.flush()
-        part.replace(path)
+
+        def write(part: Path) -> None:
+            made = np.lib.format.open_memmap(part, "w+", np.uint8, (len(pictures), 4, side, side))
+            for start in range(0, len(pictures), 2048):
+                made[start : start + 2048] = _premultiplied(np.array(pictures[start : start + 2048]), side)
+            made.flush()
+
+        atomic(path, write)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 

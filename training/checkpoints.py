@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,16 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from isomix.errors import FileFormatError
+from training.files import atomic
 
 __all__ = ["load_checkpoint", "read_metadata", "save_checkpoint", "save_tensors"]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata to ``path`` by way of a temporary file in the same folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write tensors and JSON metadata, whole or not at all."""
     kept = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        header = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
-        temporary.write_bytes(save(kept, header))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
+    atomic(path, lambda temporary: temporary.write_bytes(save(kept, header)))
 
 
 def save_checkpoint(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isomix._arrays import blocks
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.linalg import normalize_rows
+from training.files import write_array
 
 __all__ = ["PAIRS", "Encodings", "on_white", "raw_pixels"]
 
@@ -93,8 +94,5 @@ class Encodings:
             digest.update(encoder.fingerprint.encode())
         path = self._cache / f"{digest.hexdigest()[:32]}.npy"
         if not path.is_file():
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as stream:
-                np.save(stream, encode())
-            partial.rename(path)
+            write_array(path, encode())
         return np.load(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from training.augment import composite_on_white
 from training.batches import TrainingSet
 from training.checkpoints import save_tensors
 from training.config import load_section
+from training.project import ProjectConfig
 from training.recipe import TrainConfig
 from training.text import TOKENIZER
 from training.tower import (
@@ -38,7 +38,7 @@ from training.tower import (
 )
 from training.train import load_model
 
-__all__ = ["ExportConfig", "export", "image_graph", "resizing", "text_graph", "write_weights"]
+__all__ = ["export", "image_graph", "resizing", "text_graph", "write_weights"]
 
 INPUT_SIDE = 64  # of the pictures that the encoder hands over
 OPSET, IR_VERSION = 17, 8  # those of the graphs that isomix writes, so that they can be joined
@@ -105,19 +105,6 @@ class Graph:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         return model
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Section ``[export]``.
-
-    Attributes
-    ----------
-    side : int
-        Resolution that the graph brings its pictures of 64 pixels to; the one that ``project`` saw.
-    """
-
-    side: int = 64
 
 
 def image_graph(tower: ImageTower, side: int = INPUT_SIDE) -> onnx.ModelProto:
@@ -213,7 +200,7 @@ def export(config_path: Path, output: Path, *, name: str) -> None:
     model = load_model(folder, load_section(TrainConfig, "train", config_path))
     if not (folder / "converged.safetensors").is_file():
         raise InputError(f"{folder} holds no converged.safetensors. First: python -m training project --name {name}")
-    side = load_section(ExportConfig, "export", config_path).side
+    side = load_section(ProjectConfig, "project", config_path).side
     write_weights(model, load_file(folder / "converged.safetensors"), folder / "weights", side)
     data = TrainingSet.load(output / "dataset", output / "levels")
     pixels = composite_on_white(torch.from_numpy(data.level(INPUT_SIDE)[data.development]))

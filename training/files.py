@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ Pixels = NDArray[np.uint8]
 
 
 def atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write a file, so that an interruption leaves no half of it."""
-    temporary = path.with_name(f".{path.name}.part")
-    write(temporary)
-    temporary.replace(path)
+    """Let ``write`` write a file, so that an interruption leaves no half of it, and two processes do not mix theirs."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

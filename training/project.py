@@ -37,7 +37,7 @@ class ProjectConfig:
     views : int
         Augmented views of every training picture.
     side : int
-        Their resolution.
+        Their resolution, and the one that the exported graph brings its pictures of 64 pixels to.
     steps, batch, learning_rate, weight_decay
         Of AdamW with a cosine; the decay holds for the projectors.
     init : float

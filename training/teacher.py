@@ -18,6 +18,7 @@ from torch.nn import functional
 from isomix.errors import InputError, ModelError
 from training.batches import generators
 from training.config import load_section
+from training.files import write_array, write_text
 from training.splits import load_rows
 from training.text import tokenize
 from training.tower import TextTower, normalized, uses_bfloat16
@@ -128,10 +129,8 @@ def make_teacher(config_path: Path, output: Path) -> None:
         return
     made = dict(zip(new, embed(new, config), strict=True)) if new else {}
     rows = np.stack([made[text] if text in made else known.embeddings[place[text]] for text in texts])
-    np.save(folder / "embeddings.part.npy", rows)
-    (folder / "texts.part").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-    (folder / "texts.part").replace(folder / "texts.json")
-    (folder / "embeddings.part.npy").replace(folder / "embeddings.npy")
+    write_text(folder / "texts.json", json.dumps(texts, ensure_ascii=False))
+    write_array(folder / "embeddings.npy", rows)
 
 
 def embed(texts: list[str], config: TeacherConfig) -> NDArray[np.float16]:

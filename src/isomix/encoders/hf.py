@@ -28,6 +28,7 @@ from isomix.encoders.model_folder import (
 )
 from isomix.encoders.naflex import NaflexPreprocessing
 from isomix.encoders.pixels import Preprocessing
+from isomix.encoders.torch_heads import move_to
 from isomix.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -114,10 +115,7 @@ class HfEncoder(Encoder):
         self._preprocess = preprocessing
         self._family = family
         self._folder = folder
-        try:
-            self.torch_model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"device {device!r} cannot be used: {first_line(error)}. Try device='cpu'.") from error
+        self.torch_model = move_to(device, model)
 
     def preprocess(self, image: Image.Image) -> Array:
         """One RGB picture to pixels of shape (3, height, width); packed patches for a SigLIP 2 of any aspect ratio."""

@@ -20,7 +20,7 @@ from isomix._extras import require
 from isomix.encoders.base import Array, Encoder
 from isomix.encoders.model_folder import first_line
 from isomix.encoders.pixels import Preprocessing
-from isomix.encoders.torch_heads import activation_of, take_off_heads
+from isomix.encoders.torch_heads import activation_of, move_to, take_off_heads
 from isomix.errors import InputError, MissingExtraError, ModelError, OfflineError
 from isomix.projectors.hub import is_offline
 from isomix.projectors.layouts import Residual, find_layout, projectors_from, read_residual_head
@@ -143,10 +143,7 @@ class OpenClipEncoder(Encoder):
         whole = self._probe()
         take_off_heads(self.torch_model, layout)
         self._prove(whole)
-        try:
-            self.torch_model, self.device = self.torch_model.to(device), device
-        except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"device {device!r} cannot be used: {first_line(error)}. Try device='cpu'.") from error
+        self.torch_model, self.device = move_to(device, self.torch_model), device
 
     def preprocess(self, image: Image.Image) -> Array:
         """One RGB picture to pixels of shape (3, height, width), bit for bit those of open_clip's own transform."""

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from isomix._extras import require
+from isomix.encoders.model_folder import first_line
+from isomix.errors import ModelError
 from isomix.projectors.layouts import Layout, Residual
 from isomix.projectors.linearise import name_activation
 
-__all__ = ["activation_of", "no_mlp", "take_off_heads"]
+__all__ = ["activation_of", "move_to", "no_mlp", "take_off_heads"]
 
 _NEEDS = "A model of torch"
 
@@ -18,6 +20,14 @@ def activation_of(function: Callable[[Any], Any]) -> str:
     """The name of a torch activation; see :func:`isomix.projectors.linearise.name_activation`."""
     torch = require("torch", "hf", _NEEDS)
     return name_activation(lambda x: function(torch.from_numpy(x)).numpy())
+
+
+def move_to(device: str, model: Any) -> Any:
+    """``model.to(device)``, or a :class:`ModelError` that names the way out."""
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {device!r} cannot be used: {first_line(error)}. Try device='cpu'.") from error
 
 
 def no_mlp() -> Any:

@@ -19,7 +19,7 @@ from isomix.evaluation.datasets import Captions, Pictures, open_dataset
 from isomix.evaluation.encoded import Encoded, Vectors
 from isomix.evaluation.encoding import encode_captions, encode_pictures
 from isomix.evaluation.latency import measure_latency
-from isomix.evaluation.methods import Fitted, check_methods
+from isomix.evaluation.methods import Fitted, check_methods, reads_bank
 from isomix.evaluation.protocols import (
     Outcome,
     check_classifier,
@@ -298,7 +298,7 @@ class Harness:
             settings = self._settings(encoded, backbone, task, method, data)
             if task != "ncm" and self.latency:
                 settings["latency_repeats"] = self.latency
-            if method.startswith("text-pca"):
+            if reads_bank(method):
                 settings["text_bank"] = bank_identity(self.text_bank)
 
             def outcome(method: str = method) -> Outcome:

@@ -15,7 +15,7 @@ from isomix.evaluation.encoded import Vectors
 from isomix.linalg import normalize_rows
 from isomix.spaces import IsoCLIP, PCAWhitening, Plain, Space, TextPCA, ZCAWhitening
 
-__all__ = ["METHODS", "Bank", "Context", "Fitted", "check_methods", "fit_method"]
+__all__ = ["METHODS", "Bank", "Context", "Fitted", "check_methods", "fit_method", "reads_bank"]
 
 Map = Callable[[Vectors], Floats]
 
@@ -105,6 +105,11 @@ def check_methods(specs: Sequence[str]) -> None:
     unknown = [spec for spec in specs if spec.partition(":")[0] not in METHODS]
     if unknown:
         raise InputError(f"method: got {unknown[0]!r}, expected one of {', '.join(METHODS)}.")
+
+
+def reads_bank(spec: str) -> bool:
+    """Whether what a method does depends on the bank, which then belongs to the identity of a run."""
+    return spec.partition(":")[0] == "text-pca" or spec == "isoclip:auto"
 
 
 def _plain(argument: str, context: Context) -> Fitted:

@@ -15,7 +15,7 @@ from isomix._arrays import Floats, blocks
 from isomix.covariance import ClassMoments
 
 __all__ = [
-    "MAX_ROWS",
+    "SAMPLED_ROWS",
     "HeldOut",
     "brier_score",
     "calibrated_temperature",
@@ -26,7 +26,7 @@ __all__ = [
 
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.intp]
-MAX_ROWS = 512
+SAMPLED_ROWS = 512
 SCORED_AT_ONCE = 1 << 18
 
 
@@ -77,7 +77,7 @@ def leave_one_out(
     if not rows.size or moments.degrees_of_freedom <= 1:
         return None
     if max_rows is None:
-        max_rows = int(MAX_ROWS * (1.0 + 6.0 * np.count_nonzero(moments.counts) / moments.total))
+        max_rows = int(SAMPLED_ROWS * (1.0 + 6.0 * np.count_nonzero(moments.counts) / moments.total))
     if rows.size > max_rows:
         order = np.argsort(y[rows], kind="stable")
         ranked = y[rows][order]

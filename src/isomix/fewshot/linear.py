@@ -16,7 +16,7 @@ from isomix._arrays import Floats, check_integer
 from isomix.covariance import ClassMoments, check_shrinkage, precision_times
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.base import FewShotClassifier
-from isomix.fewshot.held_out import MAX_ROWS, HeldOut, brier_score, coordinate_search
+from isomix.fewshot.held_out import SAMPLED_ROWS, HeldOut, brier_score, coordinate_search
 from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import discriminant_without
 from isomix.fewshot.mixing import (
@@ -30,7 +30,7 @@ from isomix.fewshot.mixing import (
 )
 from isomix.linalg import normalize_rows
 
-__all__ = ["LinearFewShot", "discriminant"]
+__all__ = ["LinearFewShot", "balancing_weight", "discriminant"]
 
 Doubles = NDArray[np.float64]
 PRIOR_SHOTS_GRID = tuple(PRIOR_SHOTS * 2.0 ** (j / 2) for j in range(-8, 9))
@@ -47,6 +47,14 @@ def discriminant(moments: ClassMoments, means: Doubles, shrinkage: str | float) 
     g = means.mean(axis=0)
     W = precision_times(moments, shrinkage, means - g)
     return W, -0.5 * np.einsum("ij,ij->i", W, means + g)
+
+
+def balancing_weight(spread: float, logits: Floats) -> float:
+    """The weight at which logits (n, C) differ between classes by ``spread``; candidate weights are given in units of it.
+
+    Prototypes that are all the same have no spread: then the unit is that of the logits themselves.
+    """
+    return (spread or 1.0) / max(float(logits.std(axis=1).mean()), 1e-300)
 
 
 class LinearFewShot(FewShotClassifier):
@@ -182,12 +190,10 @@ class LinearFewShot(FewShotClassifier):
         if self._discriminates and ("ensemble_weight" in grids or start["ensemble_weight"]):
             other = self._discriminant_logits(held_out)
             if "ensemble_weight" in grids:
-                # Candidates in units of the weight at which both terms differ as much between classes.
-                some = slice(None, None, 1 + (len(other) - 1) // MAX_ROWS)
+                some = slice(None, None, 1 + (len(other) - 1) // SAMPLED_ROWS)
                 mixed = cosines(mixing_weight_of(start["prior_shots"], shots), start["n_directions"], some)
                 spread = self.logit_scale * float(mixed.std(axis=1).mean())
-                # Prototypes that are all the same have no spread: then in units of the discriminant itself.
-                unit = (spread or 1.0) / max(float(other[some].std(axis=1).mean()), 1e-300)
+                unit = balancing_weight(spread, other[some])
                 grids = {**grids, "ensemble_weight": [unit * f for f in grids["ensemble_weight"]]}
 
         # The logit scale was trained for cosines with texts; for pictures alone it says nothing about confidence.

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from isomix._arrays import Floats
 from isomix.covariance import ClassMoments
 from isomix.errors import InputError, IsomixWarning
+from isomix.fewshot.gda import GDA
 from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
 from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import means_without
-from isomix.fewshot.linear import ENSEMBLE_GRID, LinearFewShot
+from isomix.fewshot.linear import ENSEMBLE_GRID, balancing_weight
 from isomix.linalg import normalize_rows
 
 __all__ = ["TIMO"]
@@ -45,7 +46,7 @@ def _guided(scores: Doubles, prompts: Doubles, gamma: float) -> Doubles:
     return np.asarray(normalize_rows(weights @ prompts, "image-guided texts"))
 
 
-class TIMO(LinearFewShot):
+class TIMO(GDA):
     """Text and pictures that guide each other: s x·t_c + alpha (x·W_c + b_c), for several prompts a class, training-free.
 
     With u_c the normalised mean image and t_cp the prompts of a class:
@@ -103,9 +104,6 @@ class TIMO(LinearFewShot):
     """
 
     method = "timo"
-    needs_text = True
-    _fixed_mixing_weight = 0.0
-    _discriminates = True
     _state: ClassVar[tuple[str, ...]] = ("gamma_", "ensemble_weight_")
 
     gamma_: float
@@ -120,17 +118,9 @@ class TIMO(LinearFewShot):
         logit_scale: float = 100.0,
         calibrate: bool = False,
     ) -> None:
-        self.alpha = alpha
+        super().__init__(alpha, shrinkage=shrinkage, logit_scale=logit_scale, calibrate=calibrate)
         self.gamma = gamma
         self.prompt_weight = prompt_weight
-        self.shrinkage = shrinkage
-        self.logit_scale = logit_scale
-        self.calibrate = calibrate
-
-    @property
-    def ensemble_weight(self) -> Any:
-        """The name of ``alpha`` in Project and Mix."""
-        return self.alpha
 
     def _check_parameters(self) -> None:
         check_number(self.gamma, "gamma", chosen=True)
@@ -217,9 +207,7 @@ class TIMO(LinearFewShot):
         other = self._discriminant_logits(held_out) if "alpha" in grids or start["alpha"] else None
         unit = 1.0
         if "alpha" in grids and other is not None:
-            # Candidates in units of the weight at which both terms differ as much between classes.
-            spread = float(texts[start["gamma"]].std(axis=1).mean())
-            unit = (spread or 1.0) / max(float(other.std(axis=1).mean()), 1e-300)
+            unit = balancing_weight(float(texts[start["gamma"]].std(axis=1).mean()), other)
             grids = {**grids, "alpha": [unit * f for f in grids["alpha"]]}
 
         def loss(point: dict[str, float]) -> float:
