@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -50,9 +51,9 @@ import sys, time
 from isomix.spaces import load_space
 from isomix.store import adapt
 space = load_space(sys.argv[3])
-adapt(sys.argv[4], sys.argv[2], space, overwrite=True)  # imports and threads
+adapt(sys.argv[4], sys.argv[2] + ".npy", space, overwrite=True)  # imports and threads
 started = time.perf_counter()
-adapt(sys.argv[1], sys.argv[2], space, overwrite=True)
+adapt(sys.argv[1], sys.argv[2], space)
 seconds = time.perf_counter() - started
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(seconds, int(peak.split()[1]) / 1024)
@@ -62,7 +63,7 @@ print(seconds, int(peak.split()[1]) / 1024)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -77,6 +78,9 @@ def main() -> None:
         for _ in range(options.rounds):
             bare.append(bare_product(space.operator_, options.rows))
             paths = [str(folder / p) for p in ("source.npy", "target.npy", "iso.safetensors", "small.npy")]
+            # A new file each round, beside stored vectors at rest: nothing of an earlier round is still being written.
+            (folder / "target.npy").unlink(missing_ok=True)
+            os.sync()
             words = subprocess.run(
                 [sys.executable, "-c", CHILD, *paths], check=True, capture_output=True, text=True
             ).stdout.split()

@@ -78,6 +78,11 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         array = check_rows(self, X, "embeddings")
         return apply_map(array, self._operator(), self.offset_, "embeddings")
 
+    def row_map(self, dtype: np.dtype[Any]) -> RowMap:
+        """``transform`` for a stream of blocks: the operator is made ready once, and the caller owns the memory."""
+        check_fitted(self)
+        return RowMap(self._operator(), self.offset_, dtype)
+
     def _operator(self) -> Doubles:
         if self.operator_ is None:
             raise InputError(f"this {type(self).__name__} has no map for stored embeddings.")
@@ -251,28 +256,38 @@ def load_space(path: str | os.PathLike[str]) -> Space:
         raise FileFormatError(f"{os.fspath(path)} cannot be used: {type(error).__name__}: {error}") from error
 
 
-def apply_map(array: NDArray[Any], operator: Doubles, offset: Doubles | None, name: str) -> Floats:
-    """Blocked ``normalize_rows((array - offset) @ operator.T)`` of a two-dimensional float array.
+class RowMap:
+    """``normalize_rows((array - offset) @ operator.T)``, block by block into memory that is there.
 
     The product itself finds NaN, infinite and zero rows, so that good input is read only once.
     """
+
+    def __init__(self, operator: Doubles, offset: Doubles | None, dtype: np.dtype[Any]) -> None:
+        self._operator, self._offset = operator, offset
+        self._transposed = np.ascontiguousarray(operator.T, dtype)
+        self._shift = None if offset is None else (offset @ operator.T).astype(dtype)
+
+    def __call__(self, array: NDArray[Any], out: Floats, name: str = "embeddings") -> Floats:
+        """Map ``array``, shape (n, d), into ``out``, shape (n, k) and the dtype of the map."""
+        for rows in blocks(len(array), BLOCK_ROWS):
+            block = out[rows]
+            with np.errstate(invalid="ignore", over="ignore"):  # looked at below
+                np.matmul(array[rows].astype(out.dtype, copy=False), self._transposed, out=block)
+                if self._shift is not None:
+                    block -= self._shift
+                squares = np.einsum("ij,ij->i", block, block)
+            tiny = np.finfo(out.dtype).tiny * 1e8
+            if np.isfinite(squares).all() and (squares > tiny).all():
+                block /= np.sqrt(squares)[:, None]
+            else:
+                block[:] = _careful(array[rows], self._operator, self._offset, name, rows.start)
+        return out
+
+
+def apply_map(array: NDArray[Any], operator: Doubles, offset: Doubles | None, name: str) -> Floats:
+    """A :class:`RowMap` used once, into fresh memory of ``working_dtype(array.dtype)``."""
     dtype = working_dtype(array.dtype)
-    transposed = np.ascontiguousarray(operator.T, dtype)
-    shift = None if offset is None else (offset @ operator.T).astype(dtype)
-    result = np.empty((array.shape[0], operator.shape[0]), dtype)
-    for rows in blocks(array.shape[0], BLOCK_ROWS):
-        block = result[rows]
-        with np.errstate(invalid="ignore", over="ignore"):  # looked at below
-            np.matmul(array[rows].astype(dtype, copy=False), transposed, out=block)
-            if shift is not None:
-                block -= shift
-            squares = np.einsum("ij,ij->i", block, block)
-        tiny = np.finfo(dtype).tiny * 1e8
-        if np.isfinite(squares).all() and (squares > tiny).all():
-            block /= np.sqrt(squares)[:, None]
-        else:
-            result[rows] = _careful(array[rows], operator, offset, name, rows.start).astype(dtype)
-    return result
+    return RowMap(operator, offset, dtype)(array, np.empty((len(array), len(operator)), dtype), name)
 
 
 def _careful(block: NDArray[Any], operator: Doubles, offset: Doubles | None, name: str, start: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -197,8 +198,7 @@ def adapt_column(
 
         def adapted(inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
             nonlocal done
-            numbered = _numbered(inputs)
-            for _, mapped in overlapped(numbered, lambda block: _map_block(space, block, np.dtype(np.float16), False)):
+            for _, mapped in overlapped(_numbered(inputs), _BlockMapper(space, np.dtype(np.float16))):
                 done += len(mapped.vectors)
                 if progress is not None:
                     progress(done, source.rows)
@@ -274,9 +274,8 @@ def _mapped(
     progress: Progress | None,
 ) -> Pairs:
     done = 0
-    for block, mapped in overlapped(
-        source.blocks(rows_per_block), lambda block: _map_block(space, block, job.dtype, skip_bad)
-    ):
+    mapper = _BlockMapper(space, job.dtype, skip_bad)
+    for block, mapped in overlapped(source.blocks(rows_per_block), mapper):
         report.skipped_rows += mapped.skipped
         yield block, mapped.vectors
         done += len(mapped.vectors)
@@ -284,36 +283,58 @@ def _mapped(
             progress(done, source.rows)
 
 
-def _map_block(space: Space, block: Block, dtype: np.dtype[Any], skip_bad: bool) -> _Mapped:
-    """Adapt one block; rows without a direction raise, by their numbers in the whole source, or become NaN."""
-    if not len(block.vectors):
-        return _Mapped(np.empty((0, space.n_components_), dtype), [])
-    try:
-        return _Mapped(_transform(space, block.vectors, dtype), [])
-    except InputError:
-        good = np.isfinite(block.vectors).all(axis=1) & (block.vectors != 0).any(axis=1)
-        bad = [int(row) for row in np.flatnonzero(~good) + block.start]
-        if not bad:
-            raise
-        if not skip_bad:
-            shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-            raise InputError(
-                f"rows without a direction (NaN, infinite or all zeros): {shown}; there may be more further on. "
-                "They usually stand for pictures that could not be read. Repair them, or skip them (--skip-bad): they "
-                "become NaN, and no row moves."
-            ) from None
-    vectors = np.full((len(block.vectors), space.n_components_), np.nan, dtype)
-    if good.any():
-        vectors[good] = space.transform(np.ascontiguousarray(block.vectors[good]))
-    return _Mapped(vectors, bad)
+class _BlockMapper:
+    """A space applied to blocks, in several threads at once.
 
+    Conversions from and to half precision are this package's own, and each thread keeps the arrays it works in: fresh
+    memory for every block would cost as much as the conversions.
+    """
 
-def _transform(space: Space, vectors: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """``space.transform``, with faster conversions from and to half precision."""
-    if vectors.dtype == np.float16:
-        vectors = to_single(vectors, np.empty(vectors.shape, np.float32))
-    mapped = space.transform(vectors)
-    return to_half(mapped) if dtype == np.float16 and mapped.dtype == np.float32 else mapped.astype(dtype, copy=False)
+    def __init__(self, space: Space, dtype: np.dtype[Any], skip_bad: bool = False) -> None:
+        self.space, self.dtype, self.skip_bad = space, dtype, skip_bad
+        self._single = space.row_map(np.dtype(np.float32))
+        self._own = threading.local()
+
+    def __call__(self, block: Block) -> _Mapped:
+        """Adapt one block; rows without a direction raise, by their numbers in the whole source, or become NaN."""
+        if not len(block.vectors):
+            return _Mapped(np.empty((0, self.space.n_components_), self.dtype), [])
+        try:
+            return _Mapped(self._transform(block.vectors), [])
+        except InputError:
+            good = np.isfinite(block.vectors).all(axis=1) & (block.vectors != 0).any(axis=1)
+            bad = [int(row) for row in np.flatnonzero(~good) + block.start]
+            if not bad:
+                raise
+            if not self.skip_bad:
+                shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+                raise InputError(
+                    f"rows without a direction (NaN, infinite or all zeros): {shown}; there may be more further on. "
+                    "They usually stand for pictures that could not be read. Repair them, or skip them (--skip-bad): "
+                    "they become NaN, and no row moves."
+                ) from None
+        vectors = np.full((len(block.vectors), self.space.n_components_), np.nan, self.dtype)
+        if good.any():
+            vectors[good] = self._transform(np.ascontiguousarray(block.vectors[good]))
+        return _Mapped(vectors, bad)
+
+    def _transform(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        if vectors.dtype == np.float64:
+            return self.space.transform(vectors).astype(self.dtype)
+        shape = (len(vectors), self.space.n_components_)
+        if vectors.dtype == np.float16:
+            vectors = to_single(vectors, self._array("single", vectors.shape))
+        if self.dtype == np.float32:
+            return self._single(vectors, np.empty(shape, np.float32))
+        return to_half(self._single(vectors, self._array("mapped", shape)))
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array of this thread that is used again for every block."""
+        held: NDArray[np.float32] | None = getattr(self._own, name, None)
+        if held is None or len(held) < shape[0]:
+            held = np.empty(shape, np.float32)
+            setattr(self._own, name, held)
+        return held[: shape[0]]
 
 
 def _numbered(arrays: Iterable[NDArray[Any]]) -> Iterator[Block]:

@@ -13,10 +13,10 @@ from isomix._arrays import blocks
 
 __all__ = ["to_half", "to_single"]
 
-PIECE = 16384
+PIECE = 1 << 18  # small enough for the cache, large enough that threads seldom wait for one another between pieces
 _UP, _DOWN = np.float32(2.0**112), np.float32(2.0**-112)  # the difference of the exponents' biases
 _SIGN_AND_MAGNITUDE = np.int32(-0x70002000)  # bit 31, and bits 13 to 27 where a half's own bits arrive
-_INFINITE = 0x7C00  # from here on, a half's magnitude stands for infinite or NaN
+_INFINITE, _NEGATIVE_INFINITE = 0x7C00, 0xFC00  # from here on, halves of either sign are infinite or NaN
 
 
 def to_single(values: NDArray[np.float16], out: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -38,7 +38,7 @@ def to_single(values: NDArray[np.float16], out: NDArray[np.float32]) -> NDArray[
     numbers = result.reshape(-1)
     for piece in blocks(flat.size, PIECE):
         number, source = numbers[piece], flat[piece].view(np.int16)
-        if np.bitwise_and(source, 0x7FFF).max() >= _INFINITE:
+        if source.max() >= _INFINITE or source.view(np.uint16).max() >= _NEGATIVE_INFINITE:
             number[...] = flat[piece]
             continue
         bits = number.view(np.int32)
@@ -61,7 +61,8 @@ def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
     """
     flat = np.ascontiguousarray(values).reshape(-1)
     result = np.empty(flat.shape, np.int16)
-    number, odd = np.empty(PIECE, np.float32), np.empty(PIECE, np.int32)
+    size = min(PIECE, flat.size)
+    number, odd = np.empty(size, np.float32), np.empty(size, np.int32)
     for piece in blocks(flat.size, PIECE):
         source = flat[piece]
         scaled, spare = number[: source.size], odd[: source.size]
@@ -70,9 +71,8 @@ def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
         np.bitwise_and(np.right_shift(bits, 13, out=spare), 1, out=spare)
         np.add(bits, spare, out=bits)
         np.add(bits, 0xFFF, out=bits)
-        np.right_shift(bits, 13, out=bits)  # the magnitude is in place, the sign fills the rest
+        np.right_shift(bits, 13, out=bits)  # the magnitude is in place; the sign fills all from bit 18 on
         np.bitwise_and(np.right_shift(bits, 3, out=spare), -0x8000, out=spare)
-        np.bitwise_and(bits, 0x7FFF, out=bits)
         np.bitwise_or(bits, spare, out=bits)
-        result[piece] = bits
+        result[piece] = bits  # the lower half of each
     return result.view(np.float16).reshape(values.shape)
