@@ -29,6 +29,12 @@ def _caption(options: argparse.Namespace) -> None:
     caption_corpora(options.config, options.output)
 
 
+def _recognise(options: argparse.Namespace) -> None:
+    from training.recognise import recognise
+
+    recognise(options.config, options.output, weights=options.weights, to=options.to)
+
+
 def _split(options: argparse.Namespace) -> None:
     from training.splits import make_dataset
 
@@ -57,6 +63,11 @@ def _export(options: argparse.Namespace) -> None:
     from training.export import export
 
     export(options.config, options.output, name=options.name)
+
+
+def _add_recognise(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument("--weights", type=Path, help="folder of exported weights (default: those that come with isomix)")
+    stage.add_argument("--to", type=Path, required=True, help="the list to write")
 
 
 def _add_run(stage: argparse.ArgumentParser) -> None:
@@ -106,6 +117,7 @@ STAGES: dict[str, tuple[str, Callable[[argparse.Namespace], None]]] = {
     "fetch": ("download and unpack the corpora", _fetch),
     "render": ("draw every picture at the size of the model", _render),
     "caption": ("concept, captions and topic of every picture", _caption),
+    "recognise": ("list the emoji concepts that some weights do not know", _recognise),
     "split": ("training and held-out pictures; writes the data set", _split),
     "teacher": ("embed captions and nouns with the text teacher", _teacher),
     "train": ("train the towers, or go on with it", _train),
@@ -116,6 +128,7 @@ STAGES: dict[str, tuple[str, Callable[[argparse.Namespace], None]]] = {
 }
 # Stages that take more than --config and --output.
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "recognise": _add_recognise,
     "train": _add_train,
     "project": _add_seed,
     "export": _add_run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class TrainingSet:
     concept : ndarray of int64, shape (n,)
         Number of each picture's concept.
     source : ndarray of int64, shape (n,)
+    kind : ndarray of str, shape (n,)
     monochrome : ndarray of bool, shape (n,)
     captions : Captions
     train, development : ndarray of int64
@@ -43,6 +44,7 @@ class TrainingSet:
 
     concept: Integers
     source: Integers
+    kind: NDArray[np.str_]
     monochrome: NDArray[np.bool_]
     captions: Captions
     train: Integers
@@ -82,6 +84,7 @@ class TrainingSet:
         return cls(
             concept.astype(np.int64),
             source.astype(np.int64),
+            np.array(table["kind"].to_pylist()),
             np.array(table["monochrome"].to_pylist(), bool),
             Captions.of(table["captions"].to_pylist()),
             np.flatnonzero(~inside),
@@ -133,16 +136,28 @@ class Batch:
 
 
 class Sampler:
-    """Draws concepts in proportion to a power of their number of pictures, and pictures of each concept."""
+    """Draws concepts in proportion to a power of their number of pictures, and pictures of each concept.
 
-    def __init__(self, data: TrainingSet, *, power: float, label: float, per_concept: int = 1) -> None:
+    The mean of ``kind_weights`` over the pictures of a concept (1 for a kind not named) is a factor.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        power: float,
+        label: float,
+        per_concept: int = 1,
+        kind_weights: Mapping[str, float] | None = None,
+    ) -> None:
         self.captions, self.label, self.per_concept = data.captions, label, per_concept
         order = np.argsort(data.concept[data.train], kind="stable")
         self.pictures = data.train[order]
         self.concepts, self.starts, self.counts = np.unique(
             data.concept[self.pictures], return_index=True, return_counts=True
         )
-        self.log_weights = power * np.log(self.counts)
+        weights = np.array([(kind_weights or {}).get(kind, 1.0) for kind in data.kind[self.pictures].tolist()])
+        self.log_weights = power * np.log(self.counts) + np.log(np.add.reduceat(weights, self.starts) / self.counts)
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
         """A batch in which no concept occurs more than ``per_concept`` times, neighbours sharing theirs."""

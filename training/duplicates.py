@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isomix.neighbors import near_pairs
 from training.files import Pixels
 
-__all__ = ["leaking_rows", "small_pixels"]
+__all__ = ["leaks", "small_pixels"]
 
 
 def small_pixels(picture: Pixels, side: int) -> NDArray[np.float32]:
@@ -34,8 +34,10 @@ def small_pixels(picture: Pixels, side: int) -> NDArray[np.float32]:
     return np.asarray(small - small.mean(), np.float32)
 
 
-def leaking_rows(pixels: NDArray[np.float32], splits: Sequence[str], threshold: float) -> NDArray[np.int64]:
-    """Rows of the split "train" whose cosine with a held-out row reaches a threshold.
+def leaks(
+    pixels: NDArray[np.float32], splits: Sequence[str], threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the split "train" whose cosine with a held-out row reaches a threshold, and the held-out rows.
 
     Parameters
     ----------
@@ -47,8 +49,8 @@ def leaking_rows(pixels: NDArray[np.float32], splits: Sequence[str], threshold: 
 
     Returns
     -------
-    ndarray of int64
-        Ascending.
+    train, held_out : ndarray of int64
+        Ascending, each row once.
     """
     # A picture of one flat colour has no direction to compare.
     usable = np.linalg.norm(pixels, axis=1) > 0
@@ -56,6 +58,6 @@ def leaking_rows(pixels: NDArray[np.float32], splits: Sequence[str], threshold: 
     train = np.flatnonzero(usable & (names == "train"))
     held_out = np.flatnonzero(usable & (names != "train") & (names != "dropped"))
     if not len(train) or not len(held_out):
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     pairs = near_pairs(pixels[train], pixels[held_out], threshold=threshold)
-    return np.unique(train[pairs.left])
+    return np.unique(train[pairs.left]), np.unique(held_out[pairs.right])

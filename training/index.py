@@ -48,3 +48,8 @@ class Index:
         """Rows of a split, of one kind of picture if one is named."""
         chosen = (self.split == split) & ((self.kind == kind) if kind else True)
         return np.flatnonzero(chosen)
+
+    def unseen(self, split: str, kind: str = "", source: str = "") -> Rows:
+        """The same, without what the first weights may have been trained on, or a near-duplicate of it."""
+        rows = self.rows(split, kind)
+        return rows[(self.seen[rows] == "no") & ((self.source[rows] == source) if source else True)]

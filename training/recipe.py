@@ -35,6 +35,8 @@ class TrainConfig:
         1: no concept twice in a batch. 2: two pictures of each concept, for the loss between pictures.
     concept_power : float
         A concept is drawn in proportion to this power of its number of pictures.
+    kind_weights : dict of float
+        How many times as often pictures of a kind are drawn; a kind that is not named, once.
     label : float
         Probability that a picture's caption is its label.
     learning_rate, text_learning_rate, warmup, final_rate
@@ -57,6 +59,7 @@ class TrainConfig:
     batch: int = 512
     per_concept: int = 1
     concept_power: float = 0.5
+    kind_weights: dict[str, float] = field(default_factory=dict)
     label: float = 0.5
     learning_rate: float = 2e-3
     text_learning_rate: float = 5e-4

@@ -56,7 +56,13 @@ class Run:
             self.heads["teacher_image"] = nn.Linear(config.tower.image_widths[-1], teacher.width)
             self.targets = torch.from_numpy(teacher.embeddings_of(data.captions.texts))
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.sampler = Sampler(data, power=config.concept_power, label=config.label, per_concept=config.per_concept)
+        self.sampler = Sampler(
+            data,
+            power=config.concept_power,
+            label=config.label,
+            per_concept=config.per_concept,
+            kind_weights=config.kind_weights,
+        )
         self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
         self.step = 0
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from isomix.errors import InputError
 from training.config import load_section
-from training.corpora import Corpus, read_corpora
-from training.duplicates import leaking_rows, small_pixels
+from training.corpora import read_corpora
+from training.duplicates import leaks, small_pixels
 from training.files import Pixels, atomic, write_text
 
-__all__ = ["SPLITS", "Rows", "Splits", "assign", "load_rows", "make_dataset"]
+__all__ = ["SPLITS", "Rows", "Splits", "assign", "family_of", "gather", "load_rows", "make_dataset", "read_list"]
 
 SPLITS = ("train", "held-out concept", "held-out style", "held-out clip art", "transfer", "dropped")
 # Words that tell apart pictures of one concept: a man running and a woman running are held out together.
@@ -37,6 +37,7 @@ class Splits:
 
     seed: int
     held_out_concepts: float
+    held_out_emoji: str
     held_out_clip_art: int
     max_siblings: int
     min_visible: int
@@ -117,21 +118,22 @@ def make_dataset(config: Path, output: Path) -> None:
     Rows are ordered by split, then source as in the configuration, then name. The same input and seed give the same bytes.
     """
     settings = load_section(Splits, "splits", config)
-    corpora = {name: corpus for name, corpus in read_corpora(config).items() if corpus.kind != "words"}
-    table, pictures = _gather(corpora, output)
+    table, pictures, uses = gather(config, output)
     sources, concepts, kinds = (table[column].to_pylist() for column in ("source", "concept", "kind"))
-    splits = assign(sources, concepts, kinds, {name: corpus.use for name, corpus in corpora.items()}, settings)
+    listed = read_list(config.with_name(settings.held_out_emoji)) if settings.held_out_emoji else frozenset()
+    splits = assign(sources, concepts, kinds, uses, settings, listed)
     empty, monochrome, small = _look(pictures, len(splits), settings)
     reasons: list[str | None] = [None] * len(splits)
     for row in np.flatnonzero(empty):
         splits[row], reasons[row] = "dropped", "empty"
-    for row in leaking_rows(small, splits, settings.duplicate_cosine):
+    leaking, leaked = leaks(small, splits, settings.duplicate_cosine)
+    for row in leaking:
         splits[row], reasons[row] = "dropped", "near-duplicate of a held-out picture"
     order = np.argsort([SPLITS.index(split) for split in splits], kind="stable")
 
     table = table.append_column("monochrome", pa.array(monochrome))
     table = table.append_column("split", pa.array(splits))
-    table = table.append_column("seen_by_first_weights", pa.array(_seen(table, splits, settings)))
+    table = table.append_column("seen_by_first_weights", pa.array(_seen(table, splits, settings, set(leaked.tolist()))))
     table = table.append_column("dropped_because", pa.array(reasons))
     table = table.take(order).add_column(0, "row", pa.array(np.arange(len(order))))
 
@@ -145,7 +147,13 @@ def make_dataset(config: Path, output: Path) -> None:
     sys.stderr.write(f"split: {dict(Counter(table['split'].to_pylist()))}\n")
 
 
-class _Gathered:
+def read_list(path: Path) -> frozenset[str]:
+    """The lines of a text file that are no comments."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+class Gathered:
     """Pictures of all sources, read where they lie."""
 
     def __init__(self, parts: list[Pixels]) -> None:
@@ -157,7 +165,15 @@ class _Gathered:
         return np.asarray(self.parts[part][row - self._starts[part]])
 
 
-def _gather(corpora: dict[str, Corpus], output: Path) -> tuple[pa.Table, _Gathered]:
+def gather(config: Path, output: Path) -> tuple[pa.Table, Gathered, dict[str, str]]:
+    """What the stages render and caption left: the table of captions, the pictures of its rows, source to use.
+
+    Raises
+    ------
+    InputError
+        A stage is missing, or the two list different drawings.
+    """
+    corpora = {name: corpus for name, corpus in read_corpora(config).items() if corpus.kind != "words"}
     if not (output / "captions.parquet").is_file():
         raise InputError(f"{output}: no captions.parquet. Run `python -m training caption` first.")
     table = pq.read_table(output / "captions.parquet")
@@ -171,7 +187,7 @@ def _gather(corpora: dict[str, Corpus], output: Path) -> tuple[pa.Table, _Gather
         parts.append(np.load(output / "pictures" / f"{name}.npy", mmap_mode="r"))
     if drawn != listed:
         raise InputError("captions and pictures list different drawings. Run the stages render and caption again.")
-    return table, _Gathered(parts)
+    return table, Gathered(parts), {name: corpus.use for name, corpus in corpora.items()}
 
 
 def _hash(seed: int, *key: str) -> float:
@@ -180,13 +196,25 @@ def _hash(seed: int, *key: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def _family(concept: str) -> str:
+def family_of(concept: str) -> str:
+    """The words of a concept but for those that tell variants of one thing apart.
+
+    Examples
+    --------
+    >>> family_of("woman running")
+    'running'
+    """
     words = concept.split()
     return " ".join(word for word in words if not VARIANTS.fullmatch(word)) or concept
 
 
 def assign(
-    sources: Sequence[str], concepts: Sequence[str], kinds: Sequence[str], uses: Mapping[str, str], settings: Splits
+    sources: Sequence[str],
+    concepts: Sequence[str],
+    kinds: Sequence[str],
+    uses: Mapping[str, str],
+    settings: Splits,
+    listed: frozenset[str] = frozenset(),
 ) -> list[str]:
     """Decide from words alone which pictures are held out.
 
@@ -196,6 +224,8 @@ def assign(
     uses : mapping of str
         Source to "train", "held-out style" or "transfer".
     settings : Splits
+    listed : frozenset of str
+        Families of emoji concepts to hold out; if there are any, no other emoji is. Icons are chosen by hash.
 
     Returns
     -------
@@ -203,15 +233,23 @@ def assign(
         Every picture of a held-out concept is held out, in whatever source it stands; clip art of one concept stays together.
     """
     splits = [uses[source] for source in sources]
-    families = [_family(concept) for concept in concepts]
+    families = [family_of(concept) for concept in concepts]
     drawn_in: dict[str, set[str]] = defaultdict(set)
+    emoji = set()
     for source, family, kind, split in zip(sources, families, kinds, splits, strict=True):
         if kind in ("emoji", "icon") and split == "train":
             drawn_in[family].add(source)
+            if kind == "emoji":
+                emoji.add(family)
     held_out = {
         family
         for family, where in drawn_in.items()
-        if len(where) >= 2 and _hash(settings.seed, "concept", family) < settings.held_out_concepts
+        if len(where) >= 2
+        and (
+            family in listed
+            if listed and family in emoji
+            else _hash(settings.seed, "concept", family) < settings.held_out_concepts
+        )
     }
     # Clip art of a concept that is held out would teach it, so it is held out with the others.
     splits = [
@@ -232,9 +270,7 @@ def assign(
     ]
 
 
-def _look(
-    pictures: _Gathered, rows: int, settings: Splits
-) -> tuple[NDArray[np.bool_], list[bool], NDArray[np.float32]]:
+def _look(pictures: Gathered, rows: int, settings: Splits) -> tuple[NDArray[np.bool_], list[bool], NDArray[np.float32]]:
     """Which pictures are empty, which have one colour, and the small pixels of all."""
     empty, monochrome, small = np.zeros(rows, np.bool_), [], []
     for row in range(rows):
@@ -246,17 +282,22 @@ def _look(
     return empty, monochrome, np.stack(small)
 
 
-def _seen(table: pa.Table, splits: list[str], settings: Splits) -> list[str]:
+def _seen(table: pa.Table, splits: list[str], settings: Splits, leaked: set[int]) -> list[str]:
+    """Whether the first weights were trained on a picture or a near-duplicate of it: "no" or "perhaps"."""
     kinds, concepts = table["kind"].to_pylist(), table["concept"].to_pylist()
     count = Counter(concept for kind, concept in zip(kinds, concepts, strict=True) if kind == "icon")
-    never = {"held-out style", "transfer"}
-    return [
-        "no" if split in never or (kind == "icon" and count[concept] < settings.first_weights_min_count) else "perhaps"
-        for kind, concept, split in zip(kinds, concepts, splits, strict=True)
-    ]
+
+    def unseen(kind: str, concept: str, split: str) -> bool:
+        if split == "held-out concept" and kind == "emoji":
+            return bool(settings.held_out_emoji)
+        rare = kind == "icon" and count[concept] < settings.first_weights_min_count
+        return rare or split in ("held-out style", "transfer")
+
+    columns = enumerate(zip(kinds, concepts, splits, strict=True))
+    return ["no" if row not in leaked and unseen(*column) else "perhaps" for row, column in columns]
 
 
-def _write(path: Path, pictures: _Gathered, order: NDArray[np.intp]) -> None:
+def _write(path: Path, pictures: Gathered, order: NDArray[np.intp]) -> None:
     shape = (len(order), *pictures[0].shape)
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     for row, at in enumerate(order):

@@ -106,6 +106,17 @@ def test_power_prefers_concepts_with_many_pictures(data):
     assert set(drawn[0]) != set(drawn[1])
 
 
+def test_kinds_are_drawn_as_often_as_weighted(data):
+    kind = np.where(data.concept % 2 == 0, "emoji", "icon")
+    sampler = Sampler(
+        dataclasses.replace(data, kind=kind), power=1.0, label=1.0, kind_weights={"emoji": 3.0, "clip art": 9.0}
+    )
+    drawn = [sampler.draw(1, generators(0, step)[0]).concepts[0] % 2 for step in range(2000)]
+    emoji = np.isin(data.concept[data.train] % 2, 0).sum()
+    icons = len(data.train) - emoji
+    assert np.mean(np.array(drawn) == 0) == pytest.approx(3 * emoji / (3 * emoji + icons), abs=0.04)
+
+
 def test_captions_draw_the_label_as_often_as_asked(data):
     rows = np.repeat(data.train[:1], 4000)
     texts = data.captions.draw(rows, 0.25, np.random.default_rng(0))
