@@ -10,7 +10,14 @@ from isomix.errors import InputError
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
 from isomix.spaces.bands import Band
-from isomix.spaces.selection import _similarities, average_precisions, band_grid, draw_sample, neighbor_contrasts
+from isomix.spaces.selection import (
+    _similarities,
+    average_precisions,
+    band_grid,
+    decide,
+    draw_sample,
+    neighbor_contrasts,
+)
 from isomix.spaces.spectrum import leading_outliers
 
 
@@ -149,3 +156,11 @@ def test_text_pca_on_real_embeddings_is_close_to_the_best_count(shared_data):
     E, y = data["test"][::2].astype(np.float32), data["test_labels"][::2]
     best = max(mean_average_precision(TextPCA(k).fit(bank).transform(E), y) for k in (64, 96, 128, 192, 256, 320, 384))
     assert mean_average_precision(chosen.transform(E), y) > best - 0.005
+
+
+def test_a_band_has_to_beat_the_whole_spectrum_by_two_standard_errors(rng):
+    plain = rng.random(100)
+    clear = decide({Band(0, 0): plain, Band(1, 0): plain + 0.1}, "score")
+    assert (clear.band, clear.best) == (Band(1, 0), Band(1, 0))
+    unclear = decide({Band(0, 0): plain, Band(1, 0): plain + rng.normal(0.001, 1, 100)}, "score")
+    assert unclear.band == Band(0, 0)

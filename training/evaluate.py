@@ -22,12 +22,13 @@ from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
 from isomix.spaces.bands import Band
+from isomix.spaces.selection import decide
 from isomix.spaces.spectrum import spectrum
 from training.config import load_section
 from training.encodings import Encodings, raw_pixels
 from training.episodes import accuracies, draws, effects
 from training.index import Index
-from training.retrieval import Grid, average_precisions, choose_band, mean_interval
+from training.retrieval import Grid, average_precisions, mean_interval
 from training.tasks import (
     Classes,
     Limits,
@@ -196,7 +197,7 @@ def _choose(
 ) -> tuple[Band, dict[str, Any]]:
     """The band for one modality, and what speaks for it."""
     grid = Grid(encoder.projectors, _features(task, encodings), modality)
-    chosen = choose_band(grid.precisions(task.thinned(settings.grid_queries)))
+    chosen = decide(grid.precisions(task.thinned(settings.grid_queries)), "mean average precision")
     return chosen.band, {
         "band": chosen.band,
         "best": chosen.best,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from isomix.evaluation.bootstrap import bootstrap_intervals
 from isomix.linalg import coordinate_map, normalize_rows, svd_of_product
 from isomix.projectors import Projectors
 from isomix.spaces.bands import Band
-from isomix.spaces.selection import SIGNIFICANT, band_grid
+from isomix.spaces.selection import band_grid
 from training.tasks import Task
 
-__all__ = ["BandChoice", "Grid", "average_precisions", "choose_band", "mean_interval"]
+__all__ = ["Grid", "average_precisions", "mean_interval"]
 
 Doubles = NDArray[np.float64]
 QUERY_BLOCK = 256
@@ -82,26 +81,6 @@ class Grid:
     def precisions(self, task: Task) -> dict[Band, Doubles]:
         """Average precision of every query for every band."""
         return {band: average_precisions(self.embeddings(band), task) for band in self.bands}
-
-
-@dataclass(frozen=True)
-class BandChoice:
-    """A band chosen on training concepts: the best of the grid if it beats the whole spectrum by two standard errors."""
-
-    band: Band
-    best: Band
-    gain: float
-    standard_error: float
-
-
-def choose_band(precisions: dict[Band, Doubles]) -> BandChoice:
-    """Choose as :mod:`isomix.spaces.selection` does; of equal bands the one that cuts least."""
-    whole = Band(0, 0)
-    best = max(precisions, key=lambda band: (round(float(precisions[band].mean()), 12), -band.k_top, -band.k_bottom))
-    differences = precisions[best] - precisions[whole]
-    gain = float(differences.mean())
-    error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("inf")
-    return BandChoice(best if best != whole and gain >= SIGNIFICANT * error else whole, best, gain, error)
 
 
 def mean_interval(values: Doubles, clusters: NDArray[Any], n_resamples: int, seed: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from training.evaluate import weights_folder
 from training.gate import Cell, failing, failures, gate
 from training.index import Index
 from training.report import fill, read
-from training.retrieval import Grid, average_precisions, choose_band, mean_interval
+from training.retrieval import Grid, average_precisions, mean_interval
 from training.tasks import PERHAPS_SEEN, Limits, Task, classes, picture_tasks, text_tasks, texts_to_images
 
 STYLES = ("twemoji", "noto", "fxemoji")
@@ -206,15 +206,6 @@ def test_the_grid_is_isoclip_and_begins_with_the_plain_embedding(index: Index, m
     assert band in precisions
     iso = IsoCLIP(projectors, k_top=4, k_bottom=24, modality=modality).fit()
     np.testing.assert_allclose(precisions[band], average_precisions(iso.transform(plain), task), atol=1e-3)
-
-
-def test_a_band_has_to_beat_the_whole_spectrum_by_two_standard_errors() -> None:
-    rng = np.random.default_rng(0)
-    plain = rng.random(100)
-    clear = choose_band({Band(0, 0): plain, Band(1, 0): plain + 0.1})
-    assert (clear.band, clear.best) == (Band(1, 0), Band(1, 0))
-    unclear = choose_band({Band(0, 0): plain, Band(1, 0): plain + rng.normal(0.001, 1, 100)})
-    assert unclear.band == Band(0, 0)
 
 
 def test_intervals_draw_whole_concepts() -> None:

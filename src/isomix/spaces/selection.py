@@ -10,7 +10,7 @@ All bands of a grid are scored in one pass: the similarity matrix of a sample is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "average_precisions",
     "band_grid",
     "choose",
+    "decide",
     "draw_sample",
     "nearest_rows",
     "neighbor_contrasts",
@@ -77,6 +78,8 @@ class Choice(NamedTuple):
         Of ``gain``, from the paired differences over the queries.
     strong : bool
         The gain is at least two standard errors; otherwise ``band`` is the whole spectrum.
+    best : Band
+        The best of the grid; of equal ones, the one that cuts least.
     """
 
     band: Band
@@ -85,6 +88,7 @@ class Choice(NamedTuple):
     gain: float
     standard_error: float
     strong: bool
+    best: Band
 
 
 def automatic_band(
@@ -253,16 +257,28 @@ def choose(coordinates: Floats, gram: Doubles, sample: Sample, bands: Sequence[B
             own = np.arange(queries.start, queries.stop)
             similarities[own - queries.start, own] = -np.inf
             per_query[band].append(criterion(similarities, queries))
-    values = {band: np.concatenate(blocks).astype(np.float64) for band, blocks in per_query.items()}
+    return decide({band: np.concatenate(parts).astype(np.float64) for band, parts in per_query.items()}, name)
+
+
+def decide(values: Mapping[Band, Doubles], criterion: str) -> Choice:
+    """The best band if it beats the whole spectrum by two standard errors, otherwise the whole spectrum.
+
+    Parameters
+    ----------
+    values : mapping of Band to ndarray, shape (q,)
+        Score of every query, NaN where it has none; must hold ``Band(0, 0)``.
+    criterion : str
+        What the values are.
+    """
     scores = {band: float(np.nanmean(scored)) for band, scored in values.items()}
     whole = Band(0, 0)
-    best = max(bands, key=lambda band: (round(scores[band], 12), -band.k_top, -band.k_bottom))
+    best = max(scores, key=lambda band: (round(scores[band], 12), -band.k_top, -band.k_bottom))
     differences = values[best] - values[whole]
     differences = differences[np.isfinite(differences)]
     gain = scores[best] - scores[whole]
     error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else float("inf")
     strong = best != whole and gain >= SIGNIFICANT * error
-    return Choice(best if strong else whole, name, scores, gain, error, strong)
+    return Choice(best if strong else whole, criterion, scores, gain, error, strong, best)
 
 
 def _similarities(
