@@ -20,7 +20,7 @@ from isomix.demo.report import render
 from isomix.encoders.prompts import nouns
 from isomix.errors import BandError, InputError
 
-METHODS = ["plain", "pre-projection features", "IsoCLIP (4, 32)", "Text PCA (96)", "raw pixels (control)"]
+METHODS = ["plain", "pre-projection features", "IsoCLIP (0, 72)", "Text PCA (96)", "raw pixels (control)"]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_bundled_tour_writes_what_it_says(bundled: Tour) -> None:
         assert Path(path).exists()
     written = json.loads(Path(bundled.files["all figures"]).read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(bundled.to_dict()))
-    assert written["settings"]["band"] == {"k_top": 4, "k_bottom": 32, "rank": 192, "chosen_by": "preset"}
+    assert written["settings"]["band"] == {"k_top": 0, "k_bottom": 72, "rank": 192, "chosen_by": "preset"}
     with Image.open(bundled.files["contact sheet"]) as sheet:
         assert sheet.width > 800
 

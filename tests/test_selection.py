@@ -49,7 +49,7 @@ def shared_direction(rng):
 def test_auto_finds_the_direction_that_says_nothing(shared_direction, with_labels):
     pair, E, y = shared_direction
     iso = IsoCLIP(pair, band="auto").fit(E, y if with_labels else None)
-    assert iso.band_.k_top >= 1 if with_labels else iso.band_.k_top == 1
+    assert iso.band_.k_top >= 1 if with_labels else iso.band_ == (1, 0)
     assert iso.band_source_ == ("labels" if with_labels else "embeddings")
     assert iso.band_evidence_.strong
     assert iso.band_evidence_.gain > 2 * iso.band_evidence_.standard_error
@@ -74,6 +74,17 @@ def test_the_nearest_sentence_stands_in_for_the_label(shared_direction, biased):
     assert IsoCLIP(pair, band="auto").fit(rows, y, bank=sentences).band_source_ == "labels"
     with pytest.raises(InputError, match=r"bank.*width|bank.*24"):
         IsoCLIP(pair, band="auto").fit(rows, bank=sentences[:, 1:])
+
+
+def test_embeddings_may_refuse_what_the_spectrum_proposes_and_propose_nothing(shared_direction, rng):
+    pair, _, y = shared_direction
+    coordinates = 0.05 * rng.normal(size=(len(y), 24))
+    angles = 2 * np.pi * rng.random(30)[y]
+    coordinates[:, :2] += np.column_stack([np.cos(angles), np.sin(angles)])  # groups that the first direction tells apart
+    refused = IsoCLIP(pair, band="auto").fit(coordinates @ np.linalg.svd(pair.image)[0].T)
+    assert (refused.band_, refused.band_source_) == (Band(0, 0), "embeddings")
+    assert not refused.band_evidence_.strong
+    assert set(refused.band_evidence_.scores) == {Band(0, 0), Band(1, 0)}
 
 
 def test_auto_without_embeddings_sees_the_jump_only(shared_direction):

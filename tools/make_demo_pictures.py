@@ -231,7 +231,8 @@ def attribution(groups: dict[str, tuple[Style, ...]]) -> str:
     ]
     notes = {
         "icons": "Sets that the embedded model was not trained on. It knows most of the *things* from other sets.",
-        "emoji": "Sets that the embedded model *was* trained on, these pictures included.",
+        "emoji": "Sets that the embedded model *was* trained on, these pictures included, but for the concepts held out in "
+        "`training/unseen_emoji.txt`.",
     }
     for group, styles in groups.items():
         lines += [

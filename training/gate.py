@@ -9,22 +9,27 @@ from typing import Any
 import numpy as np
 
 from training.tables import table
-from training.tasks import PERHAPS_SEEN
+from training.tasks import PERHAPS_SEEN, TRANSFER
 
 __all__ = ["Cell", "cells", "failing", "failures", "gate"]
 
 Run = dict[str, Any]
+GROUPS = {
+    "drawings": "drawings that the first weights have not seen",
+    "perhaps seen": "drawings that the first weights were probably trained on",
+    "transfer": "stamps, many of them photographs, which the gate does not ask for",
+}
 
 
 @dataclass(frozen=True)
 class Cell:
     """One figure of the gate, in per cent: every run has to beat the baseline, and raw pixels where they have the figure.
 
-    ``perhaps_seen``: the first weights were probably trained on these pictures, so their figure is too high.
+    ``group`` is a key of ``GROUPS``: where the first weights were probably trained on the pictures, their figure is too high.
     """
 
     name: str
-    perhaps_seen: bool
+    group: str
     runs: tuple[float, ...]
     baseline: float
     raw: float | None
@@ -45,9 +50,13 @@ def cells(runs: Sequence[Run], baseline: Run) -> list[Cell]:
     """Every figure that the gate looks at, for both pairs of projectors."""
     figures, controls = [_figures(run) for run in runs], _figures(baseline, raw=True)
     return [
-        Cell(", ".join(key), key[1] in PERHAPS_SEEN, tuple(found[key] for found in figures), value, controls.get(key))
+        Cell(", ".join(key), _group(key[1]), tuple(found[key] for found in figures), value, controls.get(key))
         for key, value in _figures(baseline).items()
     ]
+
+
+def _group(task: str) -> str:
+    return "transfer" if task in TRANSFER else "perhaps seen" if task in PERHAPS_SEEN else "drawings"
 
 
 def _figures(run: Run, raw: bool = False) -> dict[tuple[str, ...], float]:
@@ -79,17 +88,17 @@ def failures(judged: Sequence[Cell]) -> list[Cell]:
 
 
 def gate(judged: Sequence[Cell]) -> str:
-    """PASS or FAIL, apart for cells where the baseline is fair and where it is not, with the cells passed by measure."""
+    """PASS or FAIL for each group of cells, and how many passed by measure."""
     lines, rows = [], []
-    for seen, where in ((False, "have not seen the pictures"), (True, "were probably trained on them")):
-        group = [cell for cell in judged if cell.perhaps_seen == seen]
+    for name, what in GROUPS.items():
+        group = [cell for cell in judged if cell.group == name]
         passed = [cell for cell in group if cell.passed]
         verdict = "PASS" if len(passed) == len(group) else "FAIL"
-        lines += [f"**{verdict}** where the first weights {where}: {len(passed)} of {len(group)} cells.", ""]
+        lines += [f"**{verdict}** on {what}: {len(passed)} of {len(group)} cells.", ""]
         for measure in dict.fromkeys(cell.measure for cell in group):
             counts = [sum(cell.measure == measure for cell in part) for part in (passed, group)]
-            rows.append([measure, "perhaps" if seen else "no", f"{counts[0]} of {counts[1]}"])
-    return "\n".join([*lines, table(["cells", "seen by the first weights", "passed"], rows)])
+            rows.append([measure, name, f"{counts[0]} of {counts[1]}"])
+    return "\n".join([*lines, table(["cells", "pictures", "passed"], rows)])
 
 
 def failing(judged: Sequence[Cell]) -> str:
@@ -98,5 +107,5 @@ def failing(judged: Sequence[Cell]) -> str:
     for cell in failures(judged):
         figures = " / ".join(f"{value:.1f}" for value in cell.runs)
         raw = "" if cell.raw is None else f"{cell.raw:.1f}"
-        rows.append([cell.name, figures, f"{cell.baseline:.1f}", raw, "perhaps" if cell.perhaps_seen else "no"])
-    return table(["cell that fails", "runs", "first weights", "raw pixels", "seen by the first weights"], rows)
+        rows.append([cell.name, figures, f"{cell.baseline:.1f}", raw, cell.group])
+    return table(["cell that fails", "runs", "first weights", "raw pixels", "pictures"], rows)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.augment import AugmentConfig, augment
+from training.augment import AugmentConfig, augment, composite_on_white
 from training.batches import Sampler, TrainingSet, generators
 from training.checkpoints import read_metadata, save_tensors
 from training.config import load_section
@@ -35,7 +35,7 @@ class ProjectConfig:
     Attributes
     ----------
     views : int
-        Augmented views of every training picture.
+        Augmented views of every training picture; 0: each picture once, as it is, on white.
     side : int
         Their resolution, and the one that the exported graph brings its pictures of 64 pixels to.
     steps, batch, learning_rate, weight_decay
@@ -63,7 +63,7 @@ def project(config_path: Path, output: Path, *, name: str, seed: int) -> None:
     data = TrainingSet.load(output / "dataset", output / "levels")
     features = _stored_features(folder, model, data, config, settings, seed)
     texts = encode_texts(model, torch.from_numpy(data.captions.tokens.astype(np.int64)))
-    sampler = Sampler(data, power=settings.concept_power, label=settings.label)
+    sampler = Sampler(data, power=settings.concept_power, label=settings.label, kind_weights=settings.kind_weights)
     tensors = fit_projectors(sampler, features, texts, settings.tower.embedding, config, seed)
     save_tensors(folder / "converged.safetensors", tensors, {})
 
@@ -79,7 +79,8 @@ def _stored_features(
         return load_file(path)["features"]
     half = uses_bfloat16(settings.precision)
     views = [
-        _encode_view(model, data, config.side, settings.augment, seed, view, half=half) for view in range(config.views)
+        _encode_view(model, data, config.side, settings.augment if config.views else None, seed, view, half=half)
+        for view in range(max(1, config.views))
     ]
     features = torch.stack(views)
     save_tensors(path, {"features": features}, {"key": key})
@@ -87,14 +88,15 @@ def _stored_features(
 
 
 def _encode_view(
-    model: Model, data: TrainingSet, side: int, config: AugmentConfig, seed: int, view: int, *, half: bool
+    model: Model, data: TrainingSet, side: int, config: AugmentConfig | None, seed: int, view: int, *, half: bool
 ) -> Tensor:
     level, parts, size = data.level(side), [], 512
     for start in range(0, len(data.concept), size):
         rows = slice(start, start + size)
         _, generator = generators(seed, FEATURE_STREAM + view * len(data.concept) + start)
         pictures, monochrome = torch.from_numpy(np.array(level[rows])), torch.from_numpy(data.monochrome[rows])
-        parts.append(encode_pictures(model, augment(pictures, monochrome, config, generator), half=half).half())
+        pixels = augment(pictures, monochrome, config, generator) if config else composite_on_white(pictures)
+        parts.append(encode_pictures(model, pixels, half=half).half())
         sys.stderr.write(f"view {view + 1}: {start + len(pictures)}/{len(data.concept)} pictures\r")
     sys.stderr.write("\n")
     return torch.cat(parts)

@@ -15,10 +15,20 @@ __all__ = ["Leg", "TrainConfig"]
 
 @dataclass(frozen=True)
 class Leg:
-    """A part of the run at one resolution."""
+    """A part of the run at one resolution.
+
+    Attributes
+    ----------
+    side : int
+        Pixels.
+    samples : int
+    restart : float
+        Begin a new cosine of the learning rates here, at this part of their peak; 0: go on with the one before.
+    """
 
     side: int
     samples: int
+    restart: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +103,16 @@ class TrainConfig:
         return self.legs[-1].side
 
     def rate(self, step: int) -> float:
-        """Factor of the learning rates: linear warm-up, then a cosine."""
+        """Factor of the learning rates: linear warm-up, then a cosine; again from every leg that restarts."""
+        peak, first, last = 1.0, 0, 0
+        for leg in self.legs:
+            if leg.restart and last:
+                if step < last:
+                    break
+                peak, first = leg.restart, last
+            last += leg.samples // self.batch
+        step, steps = step - first, last - first
         if step < self.warmup:
-            return (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2
+            return peak * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, steps - self.warmup)
+        return peak * (self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2)

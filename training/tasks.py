@@ -19,6 +19,7 @@ from training.index import Index, Rows
 
 __all__ = [
     "PERHAPS_SEEN",
+    "TRANSFER",
     "Classes",
     "Limits",
     "Task",
@@ -39,6 +40,8 @@ PERHAPS_SEEN = frozenset(
     }
 )
 """Tasks on pictures that this recipe holds out and the first weights, with another split, were probably trained on."""
+TRANSFER = frozenset({"stamps by topic", "stamps, by their line", "stamp topics"})
+"""Tasks on another kind of picture, many of them photographs cut out."""
 
 Codes = NDArray[np.intp]
 

@@ -151,6 +151,16 @@ def test_legs_and_rates():
     assert config.rate(15) == pytest.approx(config.final_rate)
 
 
+def test_a_leg_may_begin_a_cosine_of_its_own():
+    first = TrainConfig((Leg(32, 320), Leg(64, 160)), batch=32, warmup=5)
+    both = dataclasses.replace(first, legs=(*first.legs, Leg(32, 640, restart=0.5), Leg(64, 64)))
+    assert [both.rate(step) for step in range(15)] == [first.rate(step) for step in range(15)]
+    assert both.rate(15) == pytest.approx(0.1)
+    assert both.rate(19) == both.rate(20) == 0.5
+    assert both.rate(both.steps) == pytest.approx(0.5 * both.final_rate)
+    assert both.side(both.steps - 1) == 64
+
+
 def test_same_seed_same_losses_and_an_interruption_changes_nothing(output):
     config = output / "config.toml"
     train(config, output, name="whole", seed=5)

@@ -50,7 +50,7 @@ _PUBLISHED: dict[str, dict[str, Band]] = {
     "ViT-B-32/datacomp_xl_s13b_b90k": _DATACOMP_B32,
     "PE-Core-B-16/meta": _PE_CORE_B16,
     "ViT-B-16-SigLIP2/webli": _SIGLIP2_B16,
-    "embedded": {"image": Band(4, 32)},
+    "embedded": {"image": Band(0, 72)},
 }
 _SCHEMES = ("hf:", "openclip:", "hf-hub:")
 

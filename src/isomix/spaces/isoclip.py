@@ -35,8 +35,9 @@ class IsoCLIP(Space):
     band : {"preset", "auto"} or str, default "preset"
         ``"preset"``: the published band of the backbone that ``projectors.source`` names. ``"auto"``: chosen in ``fit``
         from labelled embeddings (mean average precision), from unlabelled ones and a bank of sentences (the nearest
-        sentence for a label), from unlabelled ones alone (neighbour contrast), or, given none, from the spectrum alone; what speaks for it stands in ``band_evidence_``. Another string: the published band of
-        the backbone of that name, e.g. ``"openai/clip-vit-base-patch32"``.
+        sentence for a label), or from the spectrum: what stands out at its top is cut, if unlabelled embeddings, where
+        there are any, do not speak against it (neighbour contrast). ``band_evidence_`` holds what speaks for it.
+        Another string: the published band of the backbone of that name, e.g. ``"openai/clip-vit-base-patch32"``.
     modality : {"image", "text"}, default "image"
         Which embeddings are compared with one another. Vectors of an adapted modality must not be compared with the
         other modality: text-to-image search stays in the original space.

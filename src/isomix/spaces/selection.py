@@ -1,10 +1,10 @@
 """Choosing a band of directions from a sample of embeddings, with labels or without.
 
-Without labels the criterion is the *neighbour contrast* (this project): by how many standard deviations of its similarities
-an embedding's nearest neighbours stand above the average. A direction shared by all pictures lifts every similarity and
-adds nothing to it; noise widens the distribution and lowers it. With labels the criterion is mean average precision; the
-nearest sentence of a bank may stand in for the label.
-All bands of a grid are scored in one pass: the similarity matrix of a sample is extended direction by direction.
+With labels the criterion is mean average precision; the nearest sentence of a bank may stand in for the label. Without
+either, the spectrum proposes what stands out at its top, and the embeddings confirm or refuse it by the *neighbour
+contrast* (this project): by how many standard deviations of its similarities an embedding's nearest neighbours stand above
+the average. A direction shared by all pictures lifts every similarity and adds nothing to it.
+All bands are scored in one pass: the similarity matrix of a sample is extended direction by direction.
 ``docs/bands.md`` shows how close the choice comes to the best band of the grid.
 """
 
@@ -150,7 +150,12 @@ def automatic_band(
     else:
         coordinates = normalize_rows(rows) @ coordinate_map(weight, directions).T
     projected = weight @ directions
-    choice = choose(coordinates, projected.T @ projected, sample, band_grid(len(decomposition.S)))
+    if sample.labels is None:
+        # Contrast alone chose bands that cost a lot (docs/bands.md), so it may only refuse what the spectrum proposes.
+        bands = sorted({Band(0, 0), Band(leading_outliers(decomposition.S), 0)})
+    else:
+        bands = band_grid(len(decomposition.S))
+    choice = choose(coordinates, projected.T @ projected, sample, bands)
     return source if choice.criterion == "mean average precision" else "embeddings", choice, choice.band
 
 
