@@ -80,7 +80,9 @@ def test_embeddings_may_refuse_what_the_spectrum_proposes_and_propose_nothing(sh
     pair, _, y = shared_direction
     coordinates = 0.05 * rng.normal(size=(len(y), 24))
     angles = 2 * np.pi * rng.random(30)[y]
-    coordinates[:, :2] += np.column_stack([np.cos(angles), np.sin(angles)])  # groups that the first direction tells apart
+    coordinates[:, :2] += np.column_stack(
+        [np.cos(angles), np.sin(angles)]
+    )  # groups that the first direction tells apart
     refused = IsoCLIP(pair, band="auto").fit(coordinates @ np.linalg.svd(pair.image)[0].T)
     assert (refused.band_, refused.band_source_) == (Band(0, 0), "embeddings")
     assert not refused.band_evidence_.strong
