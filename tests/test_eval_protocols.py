@@ -12,7 +12,7 @@ from isomix.evaluation import retrieval_metrics, revisited_metrics
 from isomix.evaluation.backbone import Backbone
 from isomix.evaluation.encoded import Encoded, Vectors
 from isomix.evaluation.latency import measure_latency
-from isomix.evaluation.methods import METHODS, Bank
+from isomix.evaluation.methods import METHODS, Bank, reads_bank
 from isomix.evaluation.protocols import draw_shots, few_shot, fit_on, nearest_class_mean, retrieval, sides, zero_shot
 from isomix.evaluation.sampling import few_shot_split
 from isomix.fewshot import CLASSIFIERS, ProjectAndMix
@@ -71,6 +71,22 @@ def test_remove_self_needs_the_same_rows(encoded: Encoded) -> None:
     E = encoded.vectors.embeddings
     with pytest.raises(InputError, match="remove_self: got 4 queries and 180 gallery rows"):
         retrieval_metrics(E[:4], encoded.labels[:4], E, encoded.labels, remove_self=True)
+
+
+@pytest.mark.parametrize(
+    "spec", ["plain", "isoclip", "isoclip:4/32", "isoclip:auto", "text-pca", "text-pca:20", "pca-whitening"]
+)
+def test_a_run_is_known_by_its_bank_if_the_method_reads_it(
+    encoded: Encoded, backbone: Backbone, rng: np.random.Generator, spec: str
+) -> None:
+    read = []
+
+    def bank() -> Bank:
+        read.append(spec)
+        return Bank("toy bank", rng.normal(size=(300, 192)))
+
+    fit_on(encoded, sides(encoded).gallery, spec, backbone, bank)
+    assert bool(read) == reads_bank(spec)
 
 
 def test_methods_see_the_gallery_and_the_bank_alone(
