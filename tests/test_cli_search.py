@@ -51,7 +51,7 @@ def test_a_row_is_searched_in_the_adapted_space_without_itself(searcher, table):
     queries, failures = searcher.read(["row:7"])
     (answer,) = searcher.search(queries, 4)
     assert (failures, answer.space, answer.query.kind) == ({}, "iso", "row")
-    assert answer.note == "IsoCLIP, k_top 4, k_bottom 32, published"
+    assert answer.note == "IsoCLIP, k_top 0, k_bottom 72, published"
     assert [hit.number for hit in answer.hits] == [i for i in expected if i != 7][:4]
     np.testing.assert_allclose([hit.score for hit in answer.hits], cosines[[h.number for h in answer.hits]], atol=1e-3)
     (with_self,) = searcher.search(queries, 4, with_self=True)
@@ -204,7 +204,7 @@ def test_the_printed_table_fits_80_columns(cli, table):
     result = cli("search", table, "row:7", "a banana", "-k", 3)
     assert result.code == 0
     assert max(map(len, result.out.splitlines())) <= 80
-    assert "iso space (IsoCLIP, k_top 4, k_bottom 32, published)" in result.out
+    assert "iso space (IsoCLIP, k_top 0, k_bottom 72, published)" in result.out
     assert "original space" in result.out
     assert sum(".png" in line for line in result.out.splitlines()) == 6
     assert result.err == ""

@@ -39,9 +39,10 @@ def test_every_protocol_on_the_bundled_pictures(cli, pictures: Path, tmp_path: P
     by_method = {record["method"]: record for record in found}
     assert list(by_method) == ["plain", "pre-projection", "text-pca", "isoclip"]
     plain, iso = (by_method[name]["metrics"]["mean_average_precision"] for name in ("plain", "isoclip"))
-    assert iso > plain > 0.5
+    assert iso == pytest.approx(plain, abs=0.005), "the preset of the embedded model leaves out what costs nothing"
+    assert plain > 0.75
     assert by_method["isoclip"]["details"]["latency"]["measured"] == "encode and map"
-    assert by_method["isoclip"]["details"]["fitted"]["parameters"]["k_top"] == 4
+    assert by_method["isoclip"]["details"]["fitted"]["parameters"]["k_bottom"] == 72
     assert cli("eval", "ncm", data, "--runs", runs).code == 0
     assert cli("eval", "zeroshot", data, "--runs", runs).code == 0
     few = (
