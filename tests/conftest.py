@@ -14,6 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # A shell's background job ignores Ctrl-C, and so would the programs that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # the environment of open_clip has none
+    pass
+else:  # how long an example takes depends on what else the machine does, and is not what these tests are about
+    settings.register_profile("isomix", deadline=None)
+    settings.load_profile("isomix")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
