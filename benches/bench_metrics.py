@@ -15,7 +15,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix.evaluation import retrieval_metrics
+from isomix.metrics import retrieval_metrics
 
 
 def clustered(n: int, d: int, classes: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -20,8 +20,8 @@ import numpy as np
 from isomix import IsoCLIP, Projectors, TextPCA, load_encoder, retrieval_metrics
 from isomix.encoders.prompts import nouns
 from isomix.linalg import coordinate_map, normalize_rows
+from isomix.spaces.band_selection import Sample, band_grid, choose
 from isomix.spaces.bands import Band
-from isomix.spaces.selection import Sample, band_grid, choose
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isomix import TextPCA, load_encoder
+from isomix.benchmark.sampling import draw_few_shot
 from isomix.encoders.prompts import class_name, encode_classes
 from isomix.errors import IsomixWarning
-from isomix.evaluation.sampling import draw_few_shot
 from isomix.fewshot import CLASSIFIERS, MixedPrototypes, ProjectAndMix, ZeroShot
 from isomix.fewshot.held_out import coordinate_search
 from isomix.fewshot.mixing import PRIOR_SHOTS

@@ -17,12 +17,12 @@ import isomix.encoders.embedded
 from isomix import __version__
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError
-from isomix.evaluation.metrics import retrieval_metrics
 from isomix.linalg import normalize_rows
+from isomix.metrics.retrieval import retrieval_metrics
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
+from isomix.spaces.band_selection import decide
 from isomix.spaces.bands import Band
-from isomix.spaces.selection import decide
 from isomix.spaces.spectrum import spectrum
 from training.config import load_section
 from training.encodings import Encodings, raw_pixels

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isomix.evaluation.plots import GREY, SERIES, new_figure, plot_accuracy, plot_bands, save_figure
+from isomix.plotting.plots import GREY, SERIES, new_figure, plot_accuracy, plot_bands, save_figure
 from isomix.spaces.bands import Band
 from training.episodes import mean_and_halfwidth
 

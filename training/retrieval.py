@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats, blocks
-from isomix.evaluation.bootstrap import bootstrap_intervals
 from isomix.linalg import coordinate_map, normalize_rows, svd_of_product
+from isomix.metrics.bootstrap import bootstrap_intervals
 from isomix.projectors import Projectors
+from isomix.spaces.band_selection import band_grid
 from isomix.spaces.bands import Band
-from isomix.spaces.selection import band_grid
 from training.tasks import Task
 
 __all__ = ["Grid", "average_precisions", "mean_interval"]
@@ -33,7 +33,7 @@ def average_precisions(Z: Floats, task: Task) -> Doubles:
     Returns
     -------
     ndarray of float64, shape (n_queries,)
-        As :func:`isomix.evaluation.metrics.scores_metrics` defines it; equal scores are one threshold.
+        As :func:`isomix.metrics.retrieval.scores_metrics` defines it; equal scores are one threshold.
     """
     result = np.empty(len(task.queries))
     gallery = Z[task.gallery].T

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "isomix.encoders": ("Embeddings", "Encoder", "load_encoder"),
     "isomix.errors": ("IsomixError", "IsomixWarning"),
-    "isomix.evaluation": ("retrieval_metrics",),
+    "isomix.metrics": ("retrieval_metrics",),
     "isomix.fewshot": (
         "LDA",
         "MixedPrototypes",
@@ -47,7 +47,6 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     # ruff: noqa: F401
     from isomix.encoders import Embeddings, Encoder, load_encoder
     from isomix.errors import IsomixError, IsomixWarning
-    from isomix.evaluation import retrieval_metrics
     from isomix.fewshot import (
         LDA,
         MixedPrototypes,
@@ -57,5 +56,6 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
         ZeroShot,
         load_classifier,
     )
+    from isomix.metrics import retrieval_metrics
     from isomix.neighbors import search
     from isomix.spaces import IsoCLIP, Projectors, TextPCA, load_space

@@ -476,7 +476,7 @@ def test_every_architecture_is_known_or_refused(open_clip: Any) -> None:
     """The layouts against the names of the tensors of all that open_clip can build (except texts of transformers)."""
     import torch
 
-    from isomix.projectors.layouts import find_layout
+    from isomix.projectors.checkpoints import find_layout
 
     unknown = {"convnext_large_d", "convnext_large_d_320", "ViT-SO400M-16-SigLIP-i18n-256"}
     names = [name for name in open_clip.list_models() if not name.endswith("-random") and "-" in name]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError
-from isomix.evaluation.metrics import scores_metrics
 from isomix.linalg import normalize_rows
+from isomix.metrics.retrieval import scores_metrics
 from isomix.spaces import IsoCLIP
 from isomix.spaces.bands import Band
 from training.__main__ import main

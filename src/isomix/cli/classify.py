@@ -74,7 +74,7 @@ def _rows(
     images: str, encoder: Any, batch_size: int, max_megapixels: float, progress: Any, failures: dict[str, str]
 ) -> Iterator[tuple[str, Any]]:
     from isomix.store import EmbeddingTable
-    from isomix.store.shots import encode_files, list_files
+    from isomix.store.labelled import encode_files, list_files
 
     if images.rstrip("/").endswith(".lance"):
         table = EmbeddingTable.open(images, encoder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from isomix.evaluation.harness import Harness, Result
+    from isomix.benchmark.harness import Harness, Result
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -192,9 +192,9 @@ def datasets(
     """List the published data sets, and what of them lies below --root."""
     from rich.table import Table
 
+    from isomix.benchmark.datasets import DATASETS
     from isomix.cli.common import out, print_json
     from isomix.errors import IsomixError
-    from isomix.evaluation.datasets import DATASETS
 
     found: list[dict[str, Any]] = []
     for name, dataset in DATASETS.items():
@@ -233,15 +233,15 @@ def tables(
     ] = None,
 ) -> None:
     """Tables of all runs of a folder, every method side by side."""
+    from isomix.benchmark.rendering import render
+    from isomix.benchmark.runs import read_runs
+    from isomix.benchmark.tables import tables as lay_out
     from isomix.cli.common import log
-    from isomix.evaluation.rendering import render
-    from isomix.evaluation.runs import read_runs
-    from isomix.evaluation.tables import tables as lay_out
 
     found = read_runs(runs)
     sys.stdout.write(render(lay_out(found, against=against), form))
     if figures is not None:
-        from isomix.evaluation.figures import draw
+        from isomix.benchmark.figures import draw
 
         for path in draw(found, figures):
             log.print(f"written {path}", markup=False, soft_wrap=True)
@@ -249,9 +249,9 @@ def tables(
 
 @contextmanager
 def _harness(runs: Path, overwrite: bool, options: dict[str, Any]) -> Iterator[Harness]:
+    from isomix.benchmark.harness import Harness
+    from isomix.benchmark.runs import RunFolder
     from isomix.cli.progress import progress
-    from isomix.evaluation.harness import Harness
-    from isomix.evaluation.runs import RunFolder
 
     with progress("pictures") as update:
         folder = RunFolder(runs, command=["isomix", *sys.argv[1:]], overwrite=overwrite)
@@ -260,8 +260,8 @@ def _harness(runs: Path, overwrite: bool, options: dict[str, Any]) -> Iterator[H
 
 def _show(results: Iterable[Result], as_json: bool) -> None:
     """Print every run when it is there; exit code 3 when some could not be made."""
+    from isomix.benchmark.tables import HEADLINE, dataset_name
     from isomix.cli.common import ExitCode, log, out, print_json
-    from isomix.evaluation.tables import HEADLINE, dataset_name
 
     records, problems, made = [], 0, 0
     for result in results:

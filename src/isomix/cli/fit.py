@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from isomix.fewshot.validation import CrossValidation
+    from isomix.fewshot.cross_validation import CrossValidation
 
 
 def command(
@@ -41,8 +41,8 @@ def command(
     from isomix.encoders import load_encoder
     from isomix.encoders.prompts import check_templates, default_templates, encode_classes
     from isomix.fewshot import CLASSIFIERS
-    from isomix.fewshot.validation import cross_validate
-    from isomix.store.shots import read_shots
+    from isomix.fewshot.cross_validation import cross_validate
+    from isomix.store.labelled import read_shots
 
     if method not in CLASSIFIERS:
         fail_usage(f"--method {method!r} is unknown; there are: {', '.join(sorted(CLASSIFIERS))}.")

@@ -16,7 +16,7 @@ def command(
 ) -> None:
     """Say what a file or folder is, and what made it."""
     from isomix.cli.common import out, print_json
-    from isomix.store.inspection import inspect_path
+    from isomix.store.inspect import inspect_path
 
     found = inspect_path(path)
     if as_json:

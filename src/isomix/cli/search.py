@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from isomix.contact_sheet import Tile
-    from isomix.table_search import Answer, Query
+    from isomix.plotting.contact_sheet import Tile
+    from isomix.store.search import Answer, Query
 
 
 class SpaceName(StrEnum):
@@ -66,7 +66,7 @@ def command(
     """Search a table of pictures with pictures or words."""
     from isomix.cli.common import ExitCode, fail_usage, log, print_json, report_failures
     from isomix.store import EmbeddingTable
-    from isomix.table_search import TableSearch
+    from isomix.store.search import TableSearch
 
     if as_json and paths:
         fail_usage("--json and --paths are two formats of the same result. Choose one.")
@@ -178,8 +178,8 @@ def _table(answer: Answer, width: int) -> Table:
 
 
 def _draw(answers: list[Answer], model: str, path: Path) -> None:
-    from isomix.contact_sheet import Row, Tile, contact_sheet
     from isomix.errors import InputError
+    from isomix.plotting.contact_sheet import Row, Tile, contact_sheet
 
     rows = []
     for answer in answers:
@@ -202,7 +202,7 @@ def _draw(answers: list[Answer], model: str, path: Path) -> None:
 
 
 def _query_tile(query: Query) -> Tile:
-    from isomix.contact_sheet import Tile
+    from isomix.plotting.contact_sheet import Tile
 
     if query.file is not None:
         return Tile(query.file, f"{query.file.name}\nquery")

@@ -46,7 +46,7 @@ def command(
     }
     suggestion = suggest(projectors, decomposition, read.get("image"))
     if plot is not None:
-        from isomix.evaluation.plots import plot_spectrum
+        from isomix.plotting.plots import plot_spectrum
 
         plot_spectrum(described, plot, title=model)
         log.print(f"plot written to {plot}", markup=False)
@@ -60,7 +60,7 @@ def command(
 
 def suggest(projectors: Projectors, decomposition: ProductSVD, images: Any) -> dict[str, Any]:
     """The automatic band for images, and what speaks for it."""
-    from isomix.spaces.selection import automatic_band
+    from isomix.spaces.band_selection import automatic_band
 
     source, evidence, band = automatic_band(projectors, decomposition, images)
     found: dict[str, Any] = {**band._asdict(), "from": source}
@@ -72,7 +72,7 @@ def suggest(projectors: Projectors, decomposition: ProductSVD, images: Any) -> d
 def _read_sample(path: Path, modality: str) -> Any:
     import numpy as np
 
-    from isomix.store.layouts import open_embeddings
+    from isomix.store.formats import open_embeddings
 
     blocks, rows = [], 0
     for block in open_embeddings(path, modality=modality).blocks(4096):

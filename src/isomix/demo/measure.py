@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix.errors import InputError
-from isomix.evaluation.metrics import retrieval_metrics
 from isomix.fewshot import (
     LDA,
     FewShotClassifier,
@@ -20,6 +19,7 @@ from isomix.fewshot import (
     TextAlignedPrototypes,
     ZeroShot,
 )
+from isomix.metrics.retrieval import retrieval_metrics
 
 __all__ = ["Accuracy", "Retrieval", "measure_few_shot", "measure_retrieval"]
 

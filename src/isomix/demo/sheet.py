@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix.contact_sheet import Row, Tile, contact_sheet
 from isomix.demo.groups import Group
 from isomix.demo.measure import Vectors
 from isomix.neighbors import search
+from isomix.plotting.contact_sheet import Row, Tile, contact_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -23,8 +23,8 @@ from isomix.demo.sheet import ISOCLIP, PLAIN, Pictures, neighbour_sheet
 from isomix.encoders import Encoder, load_encoder
 from isomix.encoders.prompts import check_templates, class_name, default_templates, nouns
 from isomix.errors import BandError, InputError
-from isomix.evaluation.plots import plot_accuracy, plot_spectrum
 from isomix.linalg import normalize_rows
+from isomix.plotting.plots import plot_accuracy, plot_spectrum
 from isomix.spaces import IsoCLIP, TextPCA
 from isomix.spaces.spectrum import spectrum
 from isomix.store import EmbeddingTable, embed

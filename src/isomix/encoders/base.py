@@ -18,7 +18,7 @@ from isomix.projectors import Projectors
 if TYPE_CHECKING:
     from PIL import Image
 
-    from isomix.projectors.linearise import Linearisation, Point, ResidualHead
+    from isomix.projectors.residual_head import Linearisation, Point, ResidualHead
 
 __all__ = ["Array", "Embeddings", "Encoder", "ImageLike"]
 

@@ -27,7 +27,7 @@ from isomix.encoders.model_folder import (
     weight_files,
 )
 from isomix.encoders.naflex import NaflexPreprocessing
-from isomix.encoders.pixels import Preprocessing
+from isomix.encoders.preprocessing import Preprocessing
 from isomix.encoders.torch_heads import move_to
 from isomix.errors import MissingExtraError, ModelError
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from isomix.encoders.model_folder import read_json, read_preprocessing
 from isomix.encoders.naflex import NaflexPreprocessing, split_packed
-from isomix.encoders.pixels import Preprocessing
+from isomix.encoders.preprocessing import Preprocessing
 from isomix.encoders.torch_heads import activation_of, no_mlp
 from isomix.errors import ModelError
 from isomix.projectors import Projectors
-from isomix.projectors.layouts import Residual, projectors_from, read_residual_head
-from isomix.projectors.linearise import ResidualHead
+from isomix.projectors.checkpoints import Residual, projectors_from, read_residual_head
+from isomix.projectors.residual_head import ResidualHead
 
 __all__ = ["FAMILIES", "Family", "siglip_head"]
 

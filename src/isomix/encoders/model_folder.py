@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isomix._extras import require
-from isomix.encoders.pixels import Preprocessing
+from isomix.encoders.preprocessing import Preprocessing
 from isomix.errors import ModelError, OfflineError
 from isomix.projectors.hub import check_hub_id, is_offline
 

@@ -13,7 +13,7 @@ import numpy as np
 from isomix._extras import require
 from isomix.encoders.base import Array
 from isomix.encoders.model_folder import read_config
-from isomix.encoders.pixels import Preprocessing
+from isomix.encoders.preprocessing import Preprocessing
 from isomix.errors import ModelError
 
 if TYPE_CHECKING:

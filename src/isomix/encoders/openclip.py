@@ -1,6 +1,6 @@
 """Models of open_clip: ViT, ResNet, EVA-02, PE-Core, SigLIP and the other towers that end in one known head.
 
-The head is taken off the model, which then gives pre-projection features; :mod:`isomix.projectors.layouts` says where
+The head is taken off the model, which then gives pre-projection features; :mod:`isomix.projectors.checkpoints` says where
 it is. Before that, a forward pass of the whole model proves that features and head together give its own embeddings.
 """
 
@@ -19,11 +19,11 @@ import numpy as np
 from isomix._extras import require
 from isomix.encoders.base import Array, Encoder
 from isomix.encoders.model_folder import first_line
-from isomix.encoders.pixels import Preprocessing
+from isomix.encoders.preprocessing import Preprocessing
 from isomix.encoders.torch_heads import activation_of, move_to, take_off_heads
 from isomix.errors import InputError, MissingExtraError, ModelError, OfflineError
+from isomix.projectors.checkpoints import Residual, find_layout, projectors_from, read_residual_head
 from isomix.projectors.hub import is_offline
-from isomix.projectors.layouts import Residual, find_layout, projectors_from, read_residual_head
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,8 +8,8 @@ from typing import Any
 from isomix._extras import require
 from isomix.encoders.model_folder import first_line
 from isomix.errors import ModelError
-from isomix.projectors.layouts import Layout, Residual
-from isomix.projectors.linearise import name_activation
+from isomix.projectors.checkpoints import Layout, Residual
+from isomix.projectors.residual_head import name_activation
 
 __all__ = ["activation_of", "move_to", "no_mlp", "take_off_heads"]
 
@@ -17,7 +17,7 @@ _NEEDS = "A model of torch"
 
 
 def activation_of(function: Callable[[Any], Any]) -> str:
-    """The name of a torch activation; see :func:`isomix.projectors.linearise.name_activation`."""
+    """The name of a torch activation; see :func:`isomix.projectors.residual_head.name_activation`."""
     torch = require("torch", "hf", _NEEDS)
     return name_activation(lambda x: function(torch.from_numpy(x)).numpy())
 

@@ -14,7 +14,7 @@ import numpy as np
 from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
-from isomix.projectors.layouts import LAYOUTS, Linear, Residual
+from isomix.projectors.checkpoints import LAYOUTS, Linear, Residual
 
 if TYPE_CHECKING:
     import torch

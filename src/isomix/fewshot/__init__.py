@@ -9,7 +9,7 @@ from isomix.fewshot.project_and_mix import ProjectAndMix
 from isomix.fewshot.proker import ProKeR
 from isomix.fewshot.proto_clip import ProtoCLIP
 from isomix.fewshot.prototypes import MixedPrototypes, NearestClassMean, TextAlignedPrototypes, ZeroShot
-from isomix.fewshot.report import ShrinkageReport, shrinkage_report
+from isomix.fewshot.shrinkage_report import ShrinkageReport, shrinkage_report
 from isomix.fewshot.timo import TIMO
 from isomix.fewshot.tip_adapter import APE, TipAdapter
 

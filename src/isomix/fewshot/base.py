@@ -15,12 +15,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from isomix._arrays import Floats, blocks, working_dtype
 from isomix._estimators import check_fitted, check_rows
-from isomix.covariance import ClassMoments
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.duplicates import check_one_label_each, first_twins
 from isomix.fewshot.held_out import HeldOut, calibrated_temperature, leave_one_out, validation_shots
 from isomix.fewshot.imputation import complete
 from isomix.fewshot.inputs import check_number, read_shots, unit_rows
+from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.texts import labels_of, read_texts, warn_identical
 from isomix.linalg import normalize_rows
 

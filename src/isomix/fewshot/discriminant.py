@@ -21,7 +21,7 @@ class LDA(LinearFewShot):
     Parameters
     ----------
     shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
-        How the covariance is shrunk, see :func:`isomix.covariance.shrink`. Kubokawa-Srivastava is GDA's choice (Wang et al., ICLR
+        How the covariance is shrunk, see :func:`isomix.fewshot.shrinkage.shrink`. Kubokawa-Srivastava is GDA's choice (Wang et al., ICLR
         2024); its logits are too flat for probabilities unless calibrated. ``partial_fit`` cannot update Ledoit-Wolf.
     calibrate : bool
         Choose the temperature of ``predict_proba`` by leave-one-out.

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from isomix._arrays import Floats
-from isomix.covariance import ClassMoments, check_shrinkage
 from isomix.errors import InputError
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.imputation import GapMap
@@ -16,6 +15,8 @@ from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import discriminant_without
 from isomix.fewshot.linear import Doubles, LinearFewShot, discriminant
 from isomix.fewshot.mixing import PRIOR_SHOTS
+from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.shrinkage import check_shrinkage
 
 __all__ = ["GapShiftedLDA"]
 
@@ -40,7 +41,7 @@ class GapShiftedLDA(LinearFewShot):
     balance : float
         beta in units of the weight at which both terms differ as much between classes, which follows from the moments. 0: zero-shot.
     shrinkage : {"kubokawa-srivastava", "oas"} or float
-        Of the covariance; see :func:`isomix.covariance.shrink`.
+        Of the covariance; see :func:`isomix.fewshot.shrinkage.shrink`.
     logit_scale : float
         s.
     calibrate : bool

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from isomix._arrays import Floats, blocks
-from isomix.covariance import ClassMoments
+from isomix.fewshot.moments import ClassMoments
 
 __all__ = [
     "SAMPLED_ROWS",

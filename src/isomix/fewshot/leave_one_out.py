@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
-from isomix.covariance import ClassMoments, shrink
 from isomix.fewshot.held_out import HeldOut
+from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.shrinkage import shrink
 
 __all__ = ["discriminant_without", "excess", "means_without", "scatter_factor"]
 
@@ -87,7 +88,7 @@ def discriminant_without(
     means : ndarray, shape (C, d)
         Means of all shots, or what stands for them where a class has no pictures.
     shrinkage : str or float
-        See :func:`isomix.covariance.shrink`; its intensity, too, is the one without the shot.
+        See :func:`isomix.fewshot.shrinkage.shrink`; its intensity, too, is the one without the shot.
     footing : bool
         Equal footing, see the module.
     centres : ndarray, shape (C, d), optional
@@ -103,7 +104,7 @@ def discriminant_without(
     dtype, d, n = held_out.X.dtype, means.shape[1], len(held_out.y)
     rows, y = np.arange(n), held_out.y
     g = means.mean(axis=0)
-    eigenvalues, basis = np.linalg.eigh(moments.scatter)  # NumPy's, see isomix.covariance
+    eigenvalues, basis = np.linalg.eigh(moments.scatter)  # NumPy's, see isomix.fewshot.shrinkage
     eigenvalues = np.maximum(eigenvalues, 0.0)
     X, M = (np.asarray(held_out.X, np.float64) - g) @ basis, (means - g) @ basis
     mu = M if means is moments.means else (moments.means - g) @ basis

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats, check_integer
-from isomix.covariance import ClassMoments, check_shrinkage, precision_times
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.base import FewShotClassifier
 from isomix.fewshot.held_out import SAMPLED_ROWS, HeldOut, brier_score, coordinate_search
@@ -28,6 +27,8 @@ from isomix.fewshot.mixing import (
     mixing_weight_of,
     prior_shots_of,
 )
+from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.shrinkage import check_shrinkage, precision_times
 from isomix.linalg import normalize_rows
 
 __all__ = ["LinearFewShot", "balancing_weight", "discriminant"]
@@ -155,7 +156,7 @@ class LinearFewShot(FewShotClassifier):
         if given is None:
             given = getattr(self, "mixing_weight", None)
             if given == "shrinkage":
-                from isomix.fewshot.report import shrinkage_report
+                from isomix.fewshot.shrinkage_report import shrinkage_report
 
                 one_shot = not np.isfinite(self.moments_.within_variance)
                 return None if one_shot else shrinkage_report(self).pooled_weight if has_text else 1.0

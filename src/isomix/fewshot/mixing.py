@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
-from isomix.covariance import ClassMoments
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.leave_one_out import excess, means_without, scatter_factor
+from isomix.fewshot.moments import ClassMoments
 from isomix.linalg import normalize_rows
 
 __all__ = [

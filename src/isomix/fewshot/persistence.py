@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix.covariance import ClassMoments
+from isomix._documents import Document, expect_tensors, read_document, write_document
 from isomix.errors import FileFormatError, InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
-from isomix.persistence import Document, expect_tensors, read_document, write_document
+from isomix.fewshot.moments import ClassMoments
 from isomix.spaces.base import SPACES, Space
 
 __all__ = ["load_classifier", "save_classifier"]

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
-from isomix.covariance import ClassMoments
 from isomix.errors import InputError
 from isomix.fewshot.linear import Doubles, LinearFewShot
+from isomix.fewshot.moments import ClassMoments
 
 __all__ = ["ProjectAndMix"]
 
@@ -31,7 +31,7 @@ class ProjectAndMix(LinearFewShot):
     ensemble_weight : float or None
         beta. None: chosen by leave-one-out; 0 at one shot, where there is no scatter.
     shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
-        Of the covariance; see :func:`isomix.covariance.shrink`. beta goes with its scale.
+        Of the covariance; see :func:`isomix.fewshot.shrinkage.shrink`. beta goes with its scale.
     logit_scale : float
         s.
     space : fitted space, optional

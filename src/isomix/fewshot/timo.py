@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats
-from isomix.covariance import ClassMoments
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.gda import GDA
 from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
 from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import means_without
 from isomix.fewshot.linear import ENSEMBLE_GRID, balancing_weight
+from isomix.fewshot.moments import ClassMoments
 from isomix.linalg import normalize_rows
 
 __all__ = ["TIMO"]
@@ -71,7 +71,7 @@ class TIMO(GDA):
         What a prompt counts for as a sample, in pictures. The paper keeps ten augmented views of a picture as samples,
         so that a prompt counts for a tenth of it. 0: the discriminant of GDA.
     shrinkage : {"kubokawa-srivastava", "oas"} or float
-        Of the covariance; see :func:`isomix.covariance.shrink`.
+        Of the covariance; see :func:`isomix.fewshot.shrinkage.shrink`.
     logit_scale : float
         s.
     calibrate : bool

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from isomix._arrays import Floats
+from isomix._safetensors import PartialSafetensors, shard_of_tensor
 from isomix.errors import IsomixWarning, ModelError, OfflineError
-from isomix.projectors.layouts import projectors_from
-from isomix.projectors.pair import Projectors
-from isomix.projectors.partial import PartialSafetensors, shard_of_tensor
+from isomix.projectors.checkpoints import projectors_from
+from isomix.projectors.projectors import Projectors
 
 __all__ = ["INDEX_FILE", "OPEN_CLIP_FILE", "WEIGHTS_FILE", "cached_file", "check_hub_id", "is_offline", "read_from_hub"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from isomix._documents import HEADER_KEY
+from isomix._safetensors import open_local, shard_of_tensor
 from isomix.errors import InputError, ModelError
-from isomix.persistence import HEADER_KEY
+from isomix.projectors.checkpoints import projectors_from
 from isomix.projectors.hub import INDEX_FILE, OPEN_CLIP_FILE, WEIGHTS_FILE, cached_file, read_from_hub
-from isomix.projectors.layouts import projectors_from
-from isomix.projectors.pair import Projectors
-from isomix.projectors.partial import open_local, shard_of_tensor
+from isomix.projectors.projectors import Projectors
 
 __all__ = ["EMBEDDED_PAIRS", "read_projectors", "split_spec"]
 

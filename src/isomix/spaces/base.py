@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from isomix._arrays import Floats, as_matrix, blocks, working_dtype
+from isomix._documents import Document, read_document, write_document
 from isomix._estimators import check_fitted, check_rows
 from isomix._extras import require
 from isomix.errors import FileFormatError, InputError
 from isomix.linalg import Doubles, normalize_rows
-from isomix.persistence import Document, read_document, write_document
 
 if TYPE_CHECKING:
     from isomix.exports.torch_module import SpaceModule

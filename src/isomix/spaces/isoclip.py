@@ -10,14 +10,14 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from isomix._arrays import Floats, as_matrix
+from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fitted
 from isomix.errors import BandError, InputError, ModalityError, ModelError
 from isomix.linalg import Doubles, ProductSVD, coordinate_map
-from isomix.persistence import Document, expect_tensors
 from isomix.projectors import Projectors
+from isomix.spaces.band_selection import Choice, automatic_band
 from isomix.spaces.bands import Band, check_band, published_band
 from isomix.spaces.base import Space, apply_map
-from isomix.spaces.selection import Choice, automatic_band
 from isomix.spaces.spectrum import affine_weights, decompose
 
 __all__ = ["IsoCLIP"]
@@ -55,7 +55,7 @@ class IsoCLIP(Space):
     band_source_ : {"given", "published", "labels", "sentences", "embeddings", "spectrum"}
         What decided the band.
     band_evidence_ : Choice or None
-        Scores behind a band chosen from embeddings (:class:`isomix.spaces.selection.Choice`).
+        Scores behind a band chosen from embeddings (:class:`isomix.spaces.band_selection.Choice`).
     directions_ : ndarray of float64, shape (d_in, r - k_top - k_bottom)
         U_k: the kept singular directions of the pre-projection features of this modality.
     operator_ : ndarray of float64, shape (n_components_, d), or None

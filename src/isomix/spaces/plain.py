@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isomix._arrays import Floats, as_matrix
+from isomix._documents import Document
 from isomix._estimators import check_fit_rows, check_rows
 from isomix.linalg import normalize_rows
-from isomix.persistence import Document
 from isomix.spaces.base import Space
 
 __all__ = ["Plain", "PreProjection"]

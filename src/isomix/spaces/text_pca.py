@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isomix._arrays import Floats, as_matrix, check_integer, working_dtype
+from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fit_rows
 from isomix.errors import InputError
 from isomix.linalg import Doubles, normalize_rows, principal_directions
-from isomix.persistence import Document, expect_tensors
+from isomix.spaces.band_selection import Choice, choose, draw_sample, nearest_rows, subsample
 from isomix.spaces.bands import Band
 from isomix.spaces.base import Space
-from isomix.spaces.selection import Choice, choose, draw_sample, nearest_rows, subsample
 
 __all__ = ["TextPCA"]
 
@@ -81,7 +81,7 @@ class TextPCA(Space):
         y : ignored
         gallery : array_like, shape (m, d), optional
             Image embeddings from which ``n_components="auto"`` chooses, by mean average precision on a sample of them
-            (:mod:`isomix.spaces.selection`). Without labels, the nearest sentence of the bank stands in for the label.
+            (:mod:`isomix.spaces.band_selection`). Without labels, the nearest sentence of the bank stands in for the label.
         gallery_labels : array_like, shape (m,), optional
 
         Returns

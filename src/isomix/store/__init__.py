@@ -1,9 +1,9 @@
 """Where embeddings live: the table, the embedding run that fills it, foreign layouts, and adapting what is stored."""
 
-from isomix.store.adaptation import AdaptReport, adapt, adapt_column
-from isomix.store.layouts import open_embeddings
+from isomix.store.adapt import AdaptReport, adapt, adapt_column
+from isomix.store.embed import embed
+from isomix.store.formats import open_embeddings
 from isomix.store.plan import EmbedReport
-from isomix.store.run import embed
 from isomix.store.table import EmbeddingTable
 
 __all__ = ["AdaptReport", "EmbedReport", "EmbeddingTable", "adapt", "adapt_column", "embed", "open_embeddings"]

@@ -1,0 +1,1 @@
+"""The harness of ``isomix eval``: data sets, protocols, methods, runs and their tables."""

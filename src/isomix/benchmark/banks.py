@@ -1,0 +1,76 @@
+"""Text embeddings for Text PCA: one's own, of one's own names, or of everyday nouns."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from isomix._arrays import as_matrix
+from isomix.benchmark.backbone import Backbone
+from isomix.benchmark.methods import Bank
+from isomix.encoders.prompts import nouns
+from isomix.errors import InputError
+
+__all__ = ["bank_identity", "read_bank"]
+
+A_PHOTO = "a photo of a {}."
+
+
+def read_bank(path: Path | None, backbone: Backbone | None) -> Bank:
+    """Read or make a bank.
+
+    Parameters
+    ----------
+    path : pathlib.Path, optional
+        ``.npy`` or ``.npz`` (array ``text`` or ``embeddings``) of text embeddings; any other file: a name a line, for
+        "a photo of a {name}." Default: a few hundred everyday nouns, in the model's own sentence.
+    backbone : Backbone, optional
+        Needed for names and nouns.
+
+    Raises
+    ------
+    InputError
+        A file that cannot be used, or names without a model.
+    """
+    if path is not None and path.suffix in (".npy", ".npz"):
+        return Bank(path.name, _stored(path))
+    if backbone is None:
+        raise InputError(
+            "text-pca needs text embeddings of the model that made these embeddings: give them as a text bank (.npz), "
+            "or name the model."
+        )
+    if path is None:
+        embeddings, _ = backbone.class_texts(nouns(), ())
+        return Bank("everyday nouns", embeddings[:, 0])
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"text bank: {path} cannot be read ({error}).") from error
+    return Bank(path.name, backbone.encode_text([A_PHOTO.format(name) for name in names])[0])
+
+
+def _stored(path: Path) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            found = [key for key in ("text", "embeddings") if key in loaded.files]
+            if not found:
+                raise InputError(f"text bank: {path} holds {', '.join(loaded.files)}; expected 'text' or 'embeddings'.")
+            loaded = loaded[found[0]]
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"text bank: {path} cannot be read ({error}).") from error
+    return as_matrix(loaded, "text bank", nonzero_rows=True, min_rows=2)
+
+
+def bank_identity(path: Path | None) -> str:
+    """What tells one bank from another: the SHA-256 of its file."""
+    if path is None:
+        return "everyday nouns"
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"text bank: {path} cannot be read ({error}).") from error

@@ -1,0 +1,327 @@
+"""From names to run files: opens data, encodes it once, and measures every method that is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isomix.benchmark.backbone import Backbone
+from isomix.benchmark.banks import bank_identity, read_bank
+from isomix.benchmark.datasets import Captions, Pictures, open_dataset
+from isomix.benchmark.encoded import Encoded, Vectors
+from isomix.benchmark.encoding import encode_captions, encode_pictures
+from isomix.benchmark.latency import measure_latency
+from isomix.benchmark.methods import Fitted, check_methods, reads_bank
+from isomix.benchmark.protocols import (
+    Outcome,
+    check_classifier,
+    draw_shots,
+    few_shot,
+    fit_on,
+    nearest_class_mean,
+    retrieval,
+    sides,
+    zero_shot,
+)
+from isomix.benchmark.runs import RunFolder
+from isomix.encoders.prompts import check_templates
+from isomix.errors import InputError, IsomixError
+
+__all__ = ["Harness", "Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run that was asked for.
+
+    Attributes
+    ----------
+    what : dict
+        Data set, task, method and so on.
+    record : dict or None
+        The run's file; None where it could not be made.
+    measured : bool
+        False for one that an earlier call measured.
+    problem : str
+        Why there is no record.
+    """
+
+    what: dict[str, Any]
+    record: dict[str, Any] | None = None
+    measured: bool = False
+    problem: str = ""
+
+
+class Harness:
+    """Runs protocols on data sets by name.
+
+    Parameters
+    ----------
+    runs : RunFolder
+    model : str, optional
+        Default: the table's own model, none for arrays, and ``"embedded"`` for files.
+    root : path-like
+        Folder of the published data sets.
+    cache : path-like, optional
+        Where encoded pictures and texts are kept. Default: ``features`` in the folder of the runs.
+    text_bank : path-like, optional
+        For Text PCA; see :func:`isomix.benchmark.banks.read_bank`.
+    templates : sequence of str
+        Sentences around a class name. Default: those of the data set.
+    batch_size : int
+    skip_unreadable : bool
+        See :func:`isomix.benchmark.encoding.encode_pictures`.
+    latency : int
+        Timed queries of every retrieval method; 0: none.
+    offline, device
+        Of the model.
+    progress : callable, optional
+        Of encoding.
+    """
+
+    def __init__(
+        self,
+        runs: RunFolder,
+        *,
+        model: str | None = None,
+        root: str | os.PathLike[str] = ".",
+        cache: str | os.PathLike[str] | None = None,
+        text_bank: str | os.PathLike[str] | None = None,
+        templates: Sequence[str] = (),
+        batch_size: int = 32,
+        skip_unreadable: bool = False,
+        latency: int = 0,
+        offline: bool = False,
+        device: str | None = None,
+        progress: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        self.runs = runs
+        self.model = model
+        self.root = root
+        self.cache = Path(cache) if cache is not None else runs.folder / "features"
+        self.text_bank = None if text_bank is None else Path(text_bank)
+        self.templates = check_templates(templates)
+        self.latency = latency
+        self._encoding: dict[str, Any] = {
+            "batch_size": batch_size,
+            "skip_unreadable": skip_unreadable,
+            "progress": progress,
+        }
+        self._loading: dict[str, Any] = {"offline": offline, "device": device, "cache": self.cache}
+        self._backbones: dict[tuple[str, str], Backbone] = {}
+
+    # ------------------------------------------------------------------ protocols
+
+    def retrieval(self, dataset: str, methods: Sequence[str]) -> Iterator[Result]:
+        """Image-to-image retrieval, or text-to-text on captions: one run a method."""
+        check_methods(methods)
+        encoded, backbone = self._encode(open_dataset(dataset, self.root))
+        task = f"{encoded.modality}_retrieval"
+        rows = sides(encoded).gallery
+
+        def measure(method: str) -> Outcome:
+            fitted = fit_on(encoded, rows, method, backbone, lambda: read_bank(self.text_bank, backbone))
+            outcome = retrieval(encoded, fitted)
+            timing = self._time(encoded, backbone, fitted) if self.latency else {}
+            return replace(outcome, details={**outcome.details, **timing, "fitted": fitted.description})
+
+        yield from self._mapped(encoded, backbone, task, methods, measure)
+
+    def ncm(self, dataset: str, methods: Sequence[str]) -> Iterator[Result]:
+        """Nearest class mean of the whole train split: one run a method."""
+        check_methods(methods)
+        encoded, backbone = self._encode(_pictures_only(open_dataset(dataset, self.root)))
+        encoded = encoded.with_test_split()
+        train = encoded.rows("train", needed_for="nearest class mean")
+
+        def measure(method: str) -> Outcome:
+            fitted = fit_on(encoded, train, method, backbone, lambda: read_bank(self.text_bank, backbone))
+            outcome = nearest_class_mean(encoded, fitted, backbone)
+            return replace(outcome, details={**outcome.details, "fitted": fitted.description})
+
+        yield from self._mapped(encoded, backbone, "ncm", methods, measure)
+
+    def few_shot(
+        self, dataset: str, methods: Sequence[str], *, shots: Sequence[int], seeds: Sequence[int], tiers: Sequence[str]
+    ) -> Iterator[Result]:
+        """Few-shot classification: one run for every method, number of shots, seed and tier."""
+        for method in methods:
+            check_classifier(method)
+        opened = _pictures_only(open_dataset(dataset, self.root))
+        needed = self._needed(opened, shots, seeds, tiers)
+        templates = opened.templates if isinstance(opened, Pictures) else ()
+        part = opened.take(needed) if isinstance(opened, Pictures) and needed is not None else opened
+        encoded, backbone = self._encode(part)
+        if needed is None:
+            encoded = encoded.with_test_split()
+            labels, splits = encoded.labels, encoded.splits
+            place = np.arange(len(encoded))
+        else:
+            labels, splits = opened.labels, opened.splits
+            place = np.full(len(labels), -1)
+            place[needed] = np.arange(len(needed))
+        encoded = self._with_text(encoded, backbone, templates)
+        scale = 100.0 if backbone is None else backbone.logit_scale
+        test = encoded.rows("test", needed_for="few-shot classification")
+        validation = np.flatnonzero(encoded.splits == "val")
+        for n_shots in shots:
+            for seed in seeds:
+                drawn, few = (place[rows] for rows in draw_shots(labels, splits, n_shots, seed))
+                for tier in tiers:
+                    held_out = {"none": few[:0], "few": few}.get(tier, validation)
+                    data = encoded.fingerprint(np.concatenate([test, drawn, held_out]))
+                    for method in methods:
+                        settings = self._settings(encoded, backbone, "fewshot", method, data)
+                        settings |= {"shots": n_shots, "seed": seed, "tier": tier, "logit_scale": scale}
+
+                        def measure(
+                            method: str = method, drawn: Any = drawn, held_out: Any = held_out, tier: str = tier
+                        ) -> Outcome:
+                            return few_shot(
+                                encoded, method, shots=drawn, held_out=held_out, tier=tier, logit_scale=scale
+                            )
+
+                        yield self._run(settings, measure, encoded, backbone)
+
+    def zero_shot(self, dataset: str) -> Iterator[Result]:
+        """Classification by class texts: one run."""
+        opened = _pictures_only(open_dataset(dataset, self.root))
+        if isinstance(opened, Pictures) and (opened.splits == "test").any():
+            opened = opened.take(np.flatnonzero(opened.splits == "test"))
+        templates = opened.templates if isinstance(opened, Pictures) else ()
+        encoded, backbone = self._encode(opened)
+        encoded = self._with_text(encoded, backbone, templates)
+        scale = 100.0 if backbone is None else backbone.logit_scale
+        settings = self._settings(encoded, backbone, "zeroshot", "zero-shot") | {"logit_scale": scale}
+        yield self._run(settings, lambda: zero_shot(encoded, scale), encoded, backbone)
+
+    # ------------------------------------------------------------------ parts
+
+    def _encode(self, opened: Pictures | Captions | Encoded) -> tuple[Encoded, Backbone | None]:
+        if isinstance(opened, Encoded):
+            made = opened.notes.get("model")
+            model = self.model or (None if made is None else str(made))
+            return opened, None if model is None else self._backbone(model, str(opened.notes.get("projectors", "")))
+        backbone = self._backbone(self.model or "embedded", "")
+        if isinstance(opened, Captions):
+            return encode_captions(opened, backbone), backbone
+        return encode_pictures(opened, backbone, self.cache, **self._encoding), backbone
+
+    def _backbone(self, spec: str, made_with: str) -> Backbone:
+        key = (spec, made_with)
+        if key not in self._backbones:
+            self._backbones[key] = Backbone(spec, made_with=made_with, **self._loading)
+        return self._backbones[key]
+
+    def _with_text(self, encoded: Encoded, backbone: Backbone | None, templates: Sequence[str]) -> Encoded:
+        if encoded.text is not None or backbone is None:
+            return encoded
+        text, used = backbone.class_texts(encoded.class_names, self.templates or templates)
+        width = encoded.vectors.embeddings.shape[1]
+        if text.shape[2] != width:
+            raise InputError(
+                f"{encoded.name}: its embeddings are {width} wide, and those of {backbone.spec!r} {text.shape[2]}. "
+                "Name the model that made them."
+            )
+        return replace(encoded, text=text, notes={**encoded.notes, "templates": list(used)})
+
+    def _needed(
+        self, opened: Pictures | Encoded, shots: Sequence[int], seeds: Sequence[int], tiers: Sequence[str]
+    ) -> NDArray[np.intp] | None:
+        """Rows of a split data set that few-shot runs look at; ImageNet is not encoded whole for 16 shots."""
+        if isinstance(opened, Encoded) or self._encoding["skip_unreadable"] or not (opened.splits == "train").any():
+            return None
+        used = opened.splits == "test"
+        if "full" in tiers:
+            used |= opened.splits == "val"
+        for n_shots in shots:
+            for seed in seeds:
+                drawn, held_out = draw_shots(opened.labels, opened.splits, n_shots, seed)
+                used[drawn] = True
+                if "few" in tiers:
+                    used[held_out] = True
+        return np.flatnonzero(used)
+
+    def _time(self, encoded: Encoded, backbone: Backbone | None, fitted: Fitted) -> dict[str, Any]:
+        row = int(sides(encoded).queries[0])
+        files = encoded.files
+        if files and backbone is not None and encoded.modality == "image":
+            encoder, measured = backbone.encoder, "encode and map"
+
+            def vectors() -> Vectors:
+                found = encoder.encode_image([files[row]], show_progress_bar=False)
+                return Vectors(found.embeddings, found.features)
+        else:
+            one, measured = encoded.vectors.take(slice(row, row + 1)), "map alone"
+
+            def vectors() -> Vectors:
+                return one
+
+        plain = fit_on(encoded, sides(encoded).gallery[:1], "plain", None, lambda: read_bank(None, None))
+        found = measure_latency(
+            lambda: fitted.queries(vectors()), lambda: plain.queries(vectors()), repeats=self.latency
+        )
+        return {"latency": {**found, "measured": measured}}
+
+    def _settings(
+        self, encoded: Encoded, backbone: Backbone | None, task: str, method: str, data: str | None = None
+    ) -> dict[str, Any]:
+        explicit = backbone is not None and (self.model is not None or not encoded.notes.get("model"))
+        settings: dict[str, Any] = {
+            "dataset": encoded.name,
+            "task": task,
+            "method": method,
+            "backbone": None if backbone is None else backbone.spec,
+            "backbone_fingerprint": backbone.fingerprint if explicit and backbone is not None else None,
+            "data_fingerprint": data or encoded.fingerprint(),
+            "unreadable": list(encoded.unreadable),
+            **{key: encoded.notes[key] for key in ("templates", "split", "queries", "gallery") if key in encoded.notes},
+        }
+        return settings
+
+    def _mapped(
+        self,
+        encoded: Encoded,
+        backbone: Backbone | None,
+        task: str,
+        methods: Sequence[str],
+        measure: Callable[[str], Outcome],
+    ) -> Iterator[Result]:
+        data = encoded.fingerprint()
+        for method in methods:
+            settings = self._settings(encoded, backbone, task, method, data)
+            if task != "ncm" and self.latency:
+                settings["latency_repeats"] = self.latency
+            if reads_bank(method):
+                settings["text_bank"] = bank_identity(self.text_bank)
+
+            def outcome(method: str = method) -> Outcome:
+                return measure(method)
+
+            yield self._run(settings, outcome, encoded, backbone)
+
+    def _run(
+        self, settings: dict[str, Any], measure: Callable[[], Outcome], encoded: Encoded, backbone: Backbone | None
+    ) -> Result:
+        labels = {"model": "not named", "pretrained": ""} if backbone is None else backbone.labels()
+        about = {**labels, "backbone": settings["backbone"], "notes": dict(encoded.notes)}
+        what: dict[str, Any] = {
+            key: settings[key] for key in ("dataset", "task", "method", "shots", "seed", "tier") if key in settings
+        }
+        try:
+            record, measured = self.runs.run(settings, measure, about)
+        except IsomixError as error:
+            return Result(what, problem=str(error))
+        return Result(what, record, measured)
+
+
+def _pictures_only(opened: Pictures | Captions | Encoded) -> Pictures | Encoded:
+    if isinstance(opened, Captions) or (isinstance(opened, Pictures) and opened.ground_truth is not None):
+        raise InputError(f"{opened.name} has no classes to tell apart; it is for retrieval.")
+    return opened

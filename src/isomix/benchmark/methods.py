@@ -1,0 +1,230 @@
+"""What embeddings are turned into before they are compared: methods by name, with their argument after a colon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from isomix._arrays import Floats
+from isomix.benchmark.backbone import Backbone
+from isomix.benchmark.encoded import Vectors
+from isomix.errors import InputError
+from isomix.linalg import normalize_rows
+from isomix.spaces import IsoCLIP, PCAWhitening, Plain, Space, TextPCA, ZCAWhitening
+
+__all__ = ["METHODS", "Bank", "Context", "Fitted", "check_methods", "fit_method", "reads_bank"]
+
+Map = Callable[[Vectors], Floats]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Text embeddings that Text PCA takes its directions from.
+
+    Attributes
+    ----------
+    name : str
+        Where they come from.
+    embeddings : ndarray, shape (n, d)
+    """
+
+    name: str
+    embeddings: Floats
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may look at: never a label.
+
+    Attributes
+    ----------
+    gallery : Vectors
+    modality : {"image", "text"}
+    backbone : Backbone or None
+    bank : callable
+        Gives the :class:`Bank`.
+    """
+
+    gallery: Vectors
+    modality: str
+    backbone: Backbone | None
+    bank: Callable[[], Bank]
+
+    def require_backbone(self, method: str) -> Backbone:
+        """The model, or an error that says who needs it."""
+        if self.backbone is None:
+            raise InputError(f"{method} needs the model that made the embeddings: name it with --model.")
+        return self.backbone
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method that is ready for use.
+
+    Attributes
+    ----------
+    gallery : callable
+        :class:`Vectors` to unit rows.
+    queries : callable
+        The same for queries, where they are treated otherwise.
+    description : dict
+        What was fitted; JSON values.
+    """
+
+    gallery: Map
+    queries: Map
+    description: dict[str, Any] = field(default_factory=dict)
+
+
+def fit_method(spec: str, context: Context) -> Fitted:
+    """Fit a method by name.
+
+    Parameters
+    ----------
+    spec : str
+        A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the published band),
+        ``"isoclip:auto"`` (chosen from the gallery and the bank, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
+        ``"pca-whitening:128"`` (components).
+    context : Context
+
+    Raises
+    ------
+    InputError
+        An unknown name or argument, or something the method needs is missing.
+    """
+    check_methods([spec])
+    name, _, argument = spec.partition(":")
+    return METHODS[name](argument, context)
+
+
+def check_methods(specs: Sequence[str]) -> None:
+    """Raise :class:`InputError` for a name that is not in ``METHODS``."""
+    unknown = [spec for spec in specs if spec.partition(":")[0] not in METHODS]
+    if unknown:
+        raise InputError(f"method: got {unknown[0]!r}, expected one of {', '.join(METHODS)}.")
+
+
+def reads_bank(spec: str) -> bool:
+    """Whether what a method does depends on the bank, which then belongs to the identity of a run."""
+    return spec.partition(":")[0] == "text-pca" or spec == "isoclip:auto"
+
+
+def _plain(argument: str, context: Context) -> Fitted:
+    _no_argument("plain", argument)
+    return _on_embeddings(Plain().fit(context.gallery.embeddings))
+
+
+def _pre_projection(argument: str, context: Context) -> Fitted:
+    _no_argument("pre-projection", argument)
+    features = context.gallery.features
+    if features is None:
+        raise InputError("pre-projection needs pre-projection features, and this data has embeddings only.")
+
+    def unit(vectors: Vectors) -> Floats:
+        return normalize_rows(np.asarray(vectors.features), "pre-projection features")
+
+    return Fitted(unit, unit, {"n_components": int(features.shape[1])})
+
+
+def _whitening(kind: type[PCAWhitening]) -> Callable[[str, Context], Fitted]:
+    def fit(argument: str, context: Context) -> Fitted:
+        return _on_embeddings(kind(_integer(kind.method, argument)).fit(context.gallery.embeddings))
+
+    return fit
+
+
+def _text_pca(argument: str, context: Context) -> Fitted:
+    bank = context.bank()
+    fitted = _on_embeddings(TextPCA(_integer("text-pca", argument)).fit(bank.embeddings))
+    return Fitted(
+        fitted.gallery, fitted.queries, {**fitted.description, "bank": bank.name, "bank_size": len(bank.embeddings)}
+    )
+
+
+def _isoclip(argument: str, context: Context) -> Fitted:
+    backbone = context.require_backbone("isoclip")
+    gallery, projectors = context.gallery, backbone.projectors
+    if projectors.linearised_at and context.modality == "image" and gallery.features is not None:
+        projectors = backbone.encoder.linearise(gallery.features).apply_to(projectors)
+    options: dict[str, Any] = {"modality": context.modality}
+    if argument == "auto":
+        options["band"] = "auto"
+    elif argument:
+        top, slash, bottom = argument.partition("/")
+        if not (slash and top.isdigit() and bottom.isdigit()):
+            raise InputError(f"isoclip: got {argument!r}, expected nothing, 'auto', or a band such as '150/50'.")
+        options |= {"k_top": int(top), "k_bottom": int(bottom)}
+    space = IsoCLIP(projectors, **options)
+    biased = getattr(projectors, f"{context.modality}_bias") is not None
+    if biased and gallery.features is None:
+        raise InputError("isoclip: this model's head has a bias, so it needs pre-projection features.")
+    sentences = context.bank().embeddings if argument == "auto" and context.modality == "image" else None
+    space.fit(gallery.features if biased else gallery.embeddings, bank=sentences)
+
+    def apply(vectors: Vectors) -> Floats:
+        return (
+            space.transform(vectors.embeddings)
+            if vectors.features is None
+            else space.transform_features(vectors.features)
+        )
+
+    return Fitted(apply, apply, _describe(space) | {"band_source": space.band_source_, "rank": space.rank_})
+
+
+def _inversion(name: str) -> Callable[[str, Context], Fitted]:
+    def fit(argument: str, context: Context) -> Fitted:
+        _no_argument(name, argument)
+        modality = "image" if name == "oti" else "text"
+        if context.modality != modality:
+            raise InputError(f"{name} turns {modality} queries, and these are {context.modality} queries.")
+        from isomix.inversion import TextualInversion, VisualInversion
+
+        encoder = context.require_backbone(name).encoder
+        inversion = TextualInversion(encoder) if name == "oti" else VisualInversion(encoder)
+        plain = Plain().fit(context.gallery.embeddings)
+        return Fitted(
+            lambda vectors: plain.transform(vectors.embeddings),
+            lambda vectors: inversion.transform(vectors.embeddings),
+            {"n_steps": inversion.n_steps, "n_tokens": inversion.n_tokens, "learning_rate": inversion.learning_rate},
+        )
+
+    return fit
+
+
+METHODS: dict[str, Callable[[str, Context], Fitted]] = {
+    "plain": _plain,
+    "pre-projection": _pre_projection,
+    "pca-whitening": _whitening(PCAWhitening),
+    "zca-whitening": _whitening(ZCAWhitening),
+    "oti": _inversion("oti"),
+    "ovi": _inversion("ovi"),
+    "text-pca": _text_pca,
+    "isoclip": _isoclip,
+}
+"""Name → function of the argument and the context; in the order of the tables."""
+
+
+def _on_embeddings(space: Space) -> Fitted:
+    def apply(vectors: Vectors) -> Floats:
+        return space.transform(vectors.embeddings)
+
+    return Fitted(apply, apply, _describe(space))
+
+
+def _describe(space: Space) -> dict[str, Any]:
+    described = space.describe()
+    return {key: described[key] for key in ("n_components", "parameters", "fingerprint")}
+
+
+def _integer(method: str, argument: str) -> int | None:
+    if argument and not argument.isdigit():
+        raise InputError(f"{method}: got {argument!r}, expected a number of components, or nothing.")
+    return int(argument) if argument else None
+
+
+def _no_argument(method: str, argument: str) -> None:
+    if argument:
+        raise InputError(f"{method}: got {argument!r}, but it takes no argument.")

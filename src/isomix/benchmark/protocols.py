@@ -1,0 +1,260 @@
+"""The four protocols on arrays: retrieval, nearest class mean, few-shot and zero-shot classification."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isomix._arrays import Floats, blocks
+from isomix.benchmark.backbone import Backbone
+from isomix.benchmark.encoded import Encoded, Vectors
+from isomix.benchmark.methods import Bank, Context, Fitted, fit_method
+from isomix.benchmark.sampling import few_shot_split
+from isomix.errors import InputError, IsomixWarning
+from isomix.fewshot import CLASSIFIERS, FewShotClassifier, ZeroShot
+from isomix.linalg import normalize_rows
+from isomix.metrics.classification import classification_metrics
+from isomix.metrics.retrieval import retrieval_metrics
+from isomix.metrics.revisited import revisited_metrics
+
+__all__ = [
+    "TIERS",
+    "Outcome",
+    "Sides",
+    "check_classifier",
+    "draw_shots",
+    "few_shot",
+    "fit_on",
+    "nearest_class_mean",
+    "retrieval",
+    "sides",
+    "zero_shot",
+]
+
+TIERS = ("none", "few", "full")
+"""Where weights come from: the shots alone; min(K, 4) validation pictures a class; the whole validation split."""
+CONFIDENCE = 0.95
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run measured.
+
+    Attributes
+    ----------
+    metrics : dict
+        Fractions in [0, 1], with ``intervals`` at 95 % where there are any.
+    details : dict
+        What was fitted and on how much; JSON values.
+    """
+
+    metrics: dict[str, Any]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Row numbers of queries and gallery; the same ones when all search all."""
+
+    queries: Rows
+    gallery: Rows
+    all_against_all: bool
+
+
+def sides(encoded: Encoded) -> Sides:
+    """Which rows search which."""
+    if not encoded.query_split:
+        rows = np.arange(len(encoded))
+        return Sides(rows, rows, True)
+    return Sides(
+        encoded.rows(encoded.query_split, needed_for="retrieval"),
+        encoded.rows(encoded.gallery_split, needed_for="retrieval"),
+        False,
+    )
+
+
+def fit_on(encoded: Encoded, rows: Rows, spec: str, backbone: Backbone | None, bank: Callable[[], Bank]) -> Fitted:
+    """Fit a method on some rows of a data set; their labels are not shown to it."""
+    return fit_method(spec, Context(encoded.vectors.take(rows), encoded.modality, backbone, bank))
+
+
+def retrieval(encoded: Encoded, fitted: Fitted) -> Outcome:
+    """Image-to-image or text-to-text retrieval.
+
+    Raises
+    ------
+    InputError
+        A gallery of one class, or no query with anything relevant in the gallery.
+
+    Warns
+    -----
+    IsomixWarning
+        Queries without anything relevant in the gallery; they are in no mean.
+    """
+    chosen = sides(encoded)
+    gallery = fitted.gallery(encoded.vectors.take(chosen.gallery))
+    same = chosen.all_against_all and fitted.queries is fitted.gallery
+    queries = gallery if same else fitted.queries(encoded.vectors.take(chosen.queries))
+    details: dict[str, Any] = {"n_gallery": len(chosen.gallery), "all_against_all": chosen.all_against_all}
+    if encoded.ground_truth is not None:
+        by_difficulty = revisited_metrics(queries @ gallery.T, encoded.ground_truth)
+        named = {f"{figure}_{level}": v for level, figures in by_difficulty.items() for figure, v in figures.items()}
+        # The papers' "mAP" of these two sets is that of Easy.
+        return Outcome({"mean_average_precision": by_difficulty["easy"]["mean_average_precision"], **named}, details)
+    labels = encoded.labels
+    if len(np.unique(labels[chosen.gallery])) < 2:
+        raise InputError(
+            f"{encoded.name}: the gallery has one class only, so every answer is right. Expected two classes or more."
+        )
+    metrics = retrieval_metrics(
+        queries,
+        labels[chosen.queries],
+        gallery,
+        labels[chosen.gallery],
+        remove_self=chosen.all_against_all,
+        confidence=CONFIDENCE,
+    )
+    if metrics["n_skipped"]:
+        warnings.warn(
+            f"{encoded.name}: {metrics['n_skipped']} of {len(queries)} queries have nothing of their class in the "
+            "gallery; they are in no mean.",
+            IsomixWarning,
+            stacklevel=2,
+        )
+    return Outcome(metrics, details)
+
+
+def nearest_class_mean(encoded: Encoded, fitted: Fitted, backbone: Backbone | None) -> Outcome:
+    """Classify test pictures by the cosine with class means of the whole train split.
+
+    Where pre-projection features are known, means are taken of them, unnormalised, and then projected and normalised
+    (the protocol of Magistri et al., CVPR 2026); else of unit embeddings. ``details["means_of"]`` says which.
+    """
+    train = encoded.rows("train", needed_for="nearest class mean")
+    test = encoded.rows("test", needed_for="nearest class mean")
+    classes = np.unique(encoded.labels[train])
+    unknown = np.setdiff1d(encoded.labels[test], classes)
+    if unknown.size:
+        raise InputError(
+            f"{encoded.name}: {unknown.size} classes of the test split have no training picture, e.g. "
+            f"{encoded.class_names[unknown[0]]!r}."
+        )
+    vectors = encoded.vectors.take(train)
+    labels = np.searchsorted(classes, encoded.labels[train])
+    if vectors.features is None or backbone is None:
+        means = Vectors(_means(normalize_rows(vectors.embeddings, "embeddings"), labels, len(classes)), None)
+        means_of = "unit embeddings"
+    else:
+        features = _means(vectors.features, labels, len(classes))
+        means = Vectors(backbone.encoder.project_image(np.asarray(features, np.float32)), features)
+        means_of = "pre-projection features"
+    queries, prototypes = fitted.queries(encoded.vectors.take(test)), fitted.gallery(means)
+    predictions = np.concatenate(
+        [classes[(queries[rows] @ prototypes.T).argmax(1)] for rows in blocks(len(queries), 4096)]
+    )
+    metrics = classification_metrics(encoded.labels[test], predictions, confidence=CONFIDENCE)
+    return Outcome(metrics, {"means_of": means_of, "n_train": len(train), "n_classes": len(classes)})
+
+
+def _means(rows: Floats, labels: Rows, n: int) -> Floats:
+    sums = np.zeros((n, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    return np.asarray(sums / np.bincount(labels, minlength=n)[:, None], rows.dtype)
+
+
+def draw_shots(labels: Rows, splits: NDArray[np.str_], n_shots: int, seed: int) -> tuple[Rows, Rows]:
+    """Rows of CoOp's shots and of its validation shots (empty without a ``val`` split)."""
+    train, val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
+    if not train.size:
+        raise InputError("few-shot classification draws its shots from a split 'train', and there is none.")
+    shots, held_out = few_shot_split(labels[train].tolist(), labels[val].tolist(), n_shots, seed)
+    return train[np.array(shots, np.intp)], val[np.array(held_out, np.intp)]
+
+
+def few_shot(encoded: Encoded, method: str, *, shots: Rows, held_out: Rows, tier: str, logit_scale: float) -> Outcome:
+    """Fit a classifier on the shots, and test it on the whole test split.
+
+    Parameters
+    ----------
+    encoded : Encoded
+        With ``text`` for the classifiers that need it.
+    method : str
+        A name of :data:`isomix.fewshot.CLASSIFIERS`.
+    shots : ndarray of intp
+        Rows of the shots; see :func:`draw_shots`.
+    held_out : ndarray of intp
+        Rows that the weights are chosen by, in tiers ``"few"`` and ``"full"``.
+    tier : {"none", "few", "full"}
+        See ``TIERS``.
+    logit_scale : float
+
+    Raises
+    ------
+    InputError
+        Unknown method or tier, or a split that is missing.
+    """
+    check_classifier(method)
+    if tier not in TIERS:
+        raise InputError(f"tier: got {tier!r}, expected one of {', '.join(TIERS)}.")
+    test = encoded.rows("test", needed_for="few-shot classification")
+    if tier != "none" and not held_out.size:
+        raise InputError(f"{encoded.name}: tier {tier!r} chooses weights on a split 'val', and there is none.")
+    X, y = encoded.vectors.embeddings, encoded.labels
+    unit = normalize_rows(X[shots], "embeddings")  # the classifiers warn of rows that are not unit; here it is meant
+    text = None if encoded.text is None else dict(enumerate(encoded.text))
+    kind = CLASSIFIERS[method]
+    classifier = kind(logit_scale=logit_scale) if "logit_scale" in signature(kind).parameters else kind()
+    if tier == "none":
+        classifier.fit(unit, y[shots], text)
+    else:
+        classifier.fit(unit, y[shots], text, validation=(X[held_out], y[held_out]), tier=tier)
+    details = {
+        "n_train": len(shots),
+        "n_validation": 0 if tier == "none" else len(held_out),
+        "n_classes": len(classifier.classes_),
+        "weights_from": classifier.weight_tier_,
+        "weights": dict(_weights(classifier)),
+    }
+    return Outcome(_scored(classifier, X[test], y[test]), details)
+
+
+def check_classifier(method: str) -> None:
+    """Raise :class:`InputError` for a name that is not in :data:`isomix.fewshot.CLASSIFIERS`."""
+    if method not in CLASSIFIERS:
+        raise InputError(f"method: got {method!r}, expected one of {', '.join(sorted(CLASSIFIERS))}.")
+
+
+def zero_shot(encoded: Encoded, logit_scale: float) -> Outcome:
+    """Classify by the class texts alone; on the test split, or on all rows where nothing is split."""
+    if encoded.text is None:
+        raise InputError(f"{encoded.name}: zero-shot classification needs class texts: name the model with --model.")
+    split = (encoded.splits == "test").any()
+    rows = encoded.rows("test", needed_for="zero-shot") if split else np.arange(len(encoded))
+    classifier = ZeroShot(logit_scale=logit_scale).fit(text=dict(enumerate(encoded.text)))
+    metrics = _scored(classifier, encoded.vectors.embeddings[rows], encoded.labels[rows])
+    return Outcome(metrics, {"n_classes": len(encoded.text), "n_prompts": int(encoded.text.shape[1])})
+
+
+def _scored(classifier: FewShotClassifier, X: Floats, y: Rows) -> dict[str, Any]:
+    predictions, certainty = np.empty(len(X), np.intp), np.empty(len(X))
+    for rows in blocks(len(X), 4096):
+        probabilities = classifier.predict_proba(X[rows])
+        predictions[rows] = classifier.classes_[probabilities.argmax(1)]
+        certainty[rows] = np.minimum(probabilities.max(1), 1.0)
+    return classification_metrics(y, predictions, certainty, confidence=CONFIDENCE)
+
+
+def _weights(classifier: FewShotClassifier) -> Iterator[tuple[str, float]]:
+    names = ("mixing_weight_", "n_directions_", "gamma_", "ensemble_weight_", "alpha_", "sharpness_", "temperature_")
+    for name in names:
+        value = getattr(classifier, name, None)
+        if value is not None:
+            yield name.rstrip("_"), float(value)

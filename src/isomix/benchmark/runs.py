@@ -1,0 +1,169 @@
+"""One JSON a run, in CLIP_benchmark's shape, with what is needed to repeat it; a run that is there is not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from isomix.benchmark.protocols import Outcome
+from isomix.errors import FileFormatError, InputError
+
+__all__ = ["FORMAT", "RunFolder", "machine", "read_runs", "versions"]
+
+FORMAT = 1
+PACKAGES = ("isomix", "numpy", "scipy", "scikit-learn", "torch", "transformers", "onnxruntime")
+REQUIRED = ("dataset", "model", "task", "method", "metrics", "settings")
+
+
+class RunFolder:
+    """A folder of runs.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if it is not there.
+    command : list of str
+        The command line, for the record.
+    overwrite : bool
+        Run again what is there.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, command: list[str] | None = None, overwrite: bool = False
+    ) -> None:
+        self.folder = Path(folder)
+        self.command = command or []
+        self.overwrite = overwrite
+
+    def path(self, settings: Mapping[str, Any]) -> Path:
+        """The file of a run: readable first, then what tells all settings apart."""
+        keys = ("dataset", "model", "task", "method", "shots", "tier", "seed")
+        parts = [str(settings[key]) for key in keys if settings.get(key) is not None]
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-")[:120]
+        return self.folder / f"{readable}_{_digest(settings)}.json"
+
+    def run(
+        self, settings: Mapping[str, Any], measure: Callable[[], Outcome], about: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], bool]:
+        """Measure and write, or read what an earlier run wrote.
+
+        Parameters
+        ----------
+        settings : mapping
+            All that decides the figures, as JSON values: data, model and their fingerprints, task, method, seed, …
+        measure : callable
+        about : mapping
+            What else belongs into the file.
+
+        Returns
+        -------
+        record : dict
+        measured : bool
+            False for one that was there.
+        """
+        path = self.path(settings)
+        if path.is_file() and not self.overwrite:
+            record = _read(path)
+            if record["settings"] == json.loads(json.dumps(settings)):
+                return record, False
+        started = time.perf_counter()
+        outcome = measure()
+        shown = {
+            key: settings[key] for key in ("dataset", "task", "method", "shots", "tier", "seed") if key in settings
+        }
+        record = {
+            "format": FORMAT,
+            "language": "en",
+            **shown,
+            **about,
+            "metrics": outcome.metrics,
+            "details": outcome.details,
+            "settings": dict(settings),
+            "command": self.command,
+            "versions": versions(),
+            "machine": machine(),
+            "seconds": round(time.perf_counter() - started, 3),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+        return json.loads(json.dumps(record)), True
+
+
+def read_runs(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All runs of a folder and the folders in it, in the order of their paths.
+
+    Raises
+    ------
+    InputError
+        No run.
+    FileFormatError
+        A ``.json`` file that is not a run.
+    """
+    # The tables of encoded pictures that may lie there too have JSON files of their own.
+    paths = sorted(p for p in Path(folder).rglob("*.json") if not any(part.endswith(".lance") for part in p.parts))
+    if not paths:
+        raise InputError(
+            f"{os.fspath(folder)} holds no runs (.json). Make some with: isomix eval retrieval … --runs FOLDER"
+        )
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"{path} is not a run: {error}. Delete it to measure again.") from error
+    missing = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
+    if missing or record.get("format") != FORMAT:
+        raise FileFormatError(
+            f"{path} is not a run that this isomix reads (format {FORMAT}): it lacks "
+            f"{', '.join(missing) or 'nothing'}, format {record.get('format') if isinstance(record, dict) else None!r}."
+        )
+    return record
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages whose arithmetic a figure depends on, where they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and system, without the host's name."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

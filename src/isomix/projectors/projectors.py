@@ -1,0 +1,261 @@
+"""A pair of projectors: the last linear maps of the two towers of a CLIP-like model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from isomix._arrays import Floats, as_matrix
+from isomix._documents import Document, expect_tensors, read_document, write_document
+from isomix.errors import InputError, ModelError
+
+__all__ = ["Projectors"]
+
+
+class Projectors:
+    """Image and text projector of one model, both stored out x in.
+
+    Parameters
+    ----------
+    image : array_like, shape (d, d_image)
+        W_image: an image embedding is W_image h / ‖W_image h‖ for the pre-projection feature h.
+    text : array_like, shape (d, d_text)
+        W_text, likewise.
+    image_bias, text_bias : array_like, shape (d,), optional
+        For heads that are affine.
+    logit_scale : float, optional
+        The model's inverse temperature.
+    source : str, optional
+        Where they came from, e.g. ``"hf:openai/clip-vit-base-patch32"``; published bands are looked up by it.
+    linearised_at : {"", "origin", "sample"}
+        The model's image head is not linear, and ``image`` with ``image_bias`` is its linearisation there; empty for a
+        head that is.
+
+    Raises
+    ------
+    InputError
+        Wrong dtype, dimensions or values, or two projectors with different output widths (a transposed one, usually).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> projectors = Projectors(rng.normal(size=(4, 6)), rng.normal(size=(4, 5)))
+    >>> projectors
+    Projectors(image 6 -> 4, text 5 -> 4)
+    >>> projectors.project_image(np.ones((2, 6))).shape
+    (2, 4)
+    """
+
+    image: Floats
+    text: Floats
+    image_bias: Floats | None
+    text_bias: Floats | None
+    logit_scale: float | None
+    source: str
+    linearised_at: str
+
+    def __init__(
+        self,
+        image: ArrayLike,
+        text: ArrayLike,
+        *,
+        image_bias: ArrayLike | None = None,
+        text_bias: ArrayLike | None = None,
+        logit_scale: float | None = None,
+        source: str = "",
+        linearised_at: str = "",
+    ) -> None:
+        self.image = _weights(image, "image projector")
+        self.text = _weights(text, "text projector")
+        if self.image.shape[0] != self.text.shape[0]:
+            hint = " Take both from one model."
+            sizes = {self.image.shape[0], self.image.shape[1]} & {self.text.shape[0], self.text.shape[1]}
+            if sizes:
+                hint = f" Both have a side of {max(sizes)}: one of them is probably transposed (expected out x in)."
+            raise InputError(
+                f"image projector {self.image.shape} and text projector {self.text.shape} must have the same number "
+                f"of rows, the width of the shared embedding.{hint}"
+            )
+        self.image_bias = self._bias(image_bias, "image_bias")
+        self.text_bias = self._bias(text_bias, "text_bias")
+        self.logit_scale = None if logit_scale is None else float(logit_scale)
+        self.source = str(source)
+        self.linearised_at = str(linearised_at)
+
+    def _bias(self, bias: ArrayLike | None, name: str) -> Floats | None:
+        if bias is None:
+            return None
+        row = np.asarray(bias)[None]
+        return _weights(row, name, width=self.embedding_dim, width_of="the projectors' output")[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width d of the shared embedding space."""
+        return int(self.image.shape[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 over the projectors' float32 values: equal projectors, equal spaces."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.tensors().items()):
+            digest.update(f"{name}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def why_not_linear(self, modality: str) -> str:
+        """What keeps a head from being one matrix, as the beginning of a message; empty where nothing does."""
+        if (self.image_bias if modality == "image" else self.text_bias) is None:
+            return ""
+        if modality == "image" and self.linearised_at:
+            where = f"its projector is a linearisation at the {self.linearised_at}, with a bias"
+            return f"the image head is not linear ({where})"
+        return f"the {modality} head has a bias"
+
+    def project_image(self, features: ArrayLike) -> Floats:
+        """Image embeddings before normalisation: ``features @ W_image.T + b``, shape (n, d)."""
+        return self._project(features, self.image, self.image_bias, "image features")
+
+    def project_text(self, features: ArrayLike) -> Floats:
+        """Text embeddings before normalisation: ``features @ W_text.T + b``, shape (n, d)."""
+        return self._project(features, self.text, self.text_bias, "text features")
+
+    def _project(self, features: ArrayLike, weight: Floats, bias: Floats | None, name: str) -> Floats:
+        H = as_matrix(features, name, width=weight.shape[1], width_of="the projector's input")
+        projected = H @ weight.T.astype(H.dtype, copy=False)
+        return np.asarray(projected if bias is None else projected + bias.astype(H.dtype, copy=False))
+
+    def tensors(self) -> dict[str, Floats]:
+        """The arrays under the names they have in a file."""
+        tensors = {"image_projector": self.image, "text_projector": self.text}
+        if self.image_bias is not None:
+            tensors["image_bias"] = self.image_bias
+        if self.text_bias is not None:
+            tensors["text_bias"] = self.text_bias
+        return tensors
+
+    def parameters(self) -> dict[str, Any]:
+        """What a file holds beside the arrays, as JSON values; no ``linearised_at`` for a head that is linear."""
+        parameters: dict[str, Any] = {"logit_scale": self.logit_scale}
+        return parameters | ({"linearised_at": self.linearised_at} if self.linearised_at else {})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write both projectors to one safetensors file."""
+        write_document(
+            path, Document("projectors", "projectors", self.parameters(), self.tensors(), {"model": self.source})
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Projectors:
+        """Read a file written by :meth:`save`.
+
+        Raises
+        ------
+        FileFormatError
+        """
+        document = read_document(path, "projectors")
+        expect_tensors(document, path, cls.tensor_shapes(document.tensors))
+        return cls.from_tensors(document.tensors, document.parameters, document.source.get("model", ""))
+
+    @staticmethod
+    def tensor_shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int | str, ...]]:
+        """Shapes that the projectors among ``tensors`` must have, for :func:`isomix._documents.expect_tensors`."""
+        shapes: dict[str, tuple[int | str, ...]] = {
+            "image_projector": ("d", "d_image"),
+            "text_projector": ("d", "d_text"),
+        }
+        return shapes | {name: ("d",) for name in ("image_bias", "text_bias") if name in tensors}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Floats], parameters: Mapping[str, Any], source: str) -> Projectors:
+        """Rebuild a pair from what :meth:`tensors` and :meth:`parameters` gave; the latter may be among others."""
+        return cls(
+            tensors["image_projector"],
+            tensors["text_projector"],
+            image_bias=tensors.get("image_bias"),
+            text_bias=tensors.get("text_bias"),
+            logit_scale=parameters.get("logit_scale"),
+            source=source,
+            linearised_at=parameters.get("linearised_at", ""),
+        )
+
+    @classmethod
+    def from_pretrained(cls, model: str, *, offline: bool = False, revision: str | None = None) -> Projectors:
+        """Read the projectors of a model, and nothing else of it.
+
+        Parameters
+        ----------
+        model : str
+            ``"embedded"``, ``"hf:<folder or hub id>"``, ``"openclip:<architecture>/<tag>"``, ``"openclip:hf-hub:<hub
+            id>"``, ``"openclip:local-dir:<folder>"``, or the path of a safetensors file or model folder. A SigLIP has
+            no image projector; it is read as its linearisation at the origin.
+        offline : bool
+            Never open a connection.
+        revision : str, optional
+            Branch, tag or commit on the hub.
+
+        Raises
+        ------
+        ModelError
+            No such model, or none of the known layouts of projector tensors is in it.
+        OfflineError
+            It would have to be downloaded.
+        """
+        from isomix.projectors.sources import read_projectors
+
+        return read_projectors(model, offline=offline, revision=revision)
+
+    def check_embeddings(
+        self, features: ArrayLike, embeddings: ArrayLike, *, modality: str = "image", tolerance: float = 1e-2
+    ) -> None:
+        """Check the orientation against a forward pass: the model's embeddings must come out of its features.
+
+        Parameters
+        ----------
+        features : array_like, shape (n, d_image) or (n, d_text)
+        embeddings : array_like, shape (n, d)
+            What the model returned for the same inputs; normalised or not.
+        modality : {"image", "text"}
+        tolerance : float
+            Largest accepted difference of cosine from 1.
+
+        Raises
+        ------
+        ModelError
+            They differ: a square projector is transposed, or features were taken at another layer.
+        """
+        own = np.asarray(
+            self.project_image(features) if modality == "image" else self.project_text(features), np.float64
+        )
+        given = np.asarray(embeddings, np.float64)
+        cosine = (own * given).sum(1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(given, axis=1))
+        worst = float(1.0 - cosine.min()) if cosine.size else 0.0
+        if not worst <= tolerance:
+            raise ModelError(
+                f"the {modality} projector does not reproduce the model's embeddings (cosine off by up to {worst:.3g}): "
+                "a square projector is probably transposed (expected out x in), or the features were taken elsewhere."
+            )
+
+    def __repr__(self) -> str:
+        d = self.embedding_dim
+        biased = [name for name in ("image", "text") if getattr(self, f"{name}_bias") is not None]
+        notes = f", with {' and '.join(biased)} bias" if biased else ""
+        notes += f", linearised at the {self.linearised_at}" if self.linearised_at else ""
+        source = f", source={self.source!r}" if self.source else ""
+        return f"Projectors(image {self.image.shape[1]} -> {d}, text {self.text.shape[1]} -> {d}{notes}{source})"
+
+
+def _weights(values: ArrayLike, name: str, **expected: Any) -> Floats:
+    # Copies: a model's own weights may be folded, trained or cast later, and a pair must not change with them.
+    array = np.asarray(values)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(
+            f"{name}: it holds NaN or infinite values; weights that overflowed in half precision, usually. Take the "
+            "model's weights in float32 or bfloat16."
+        )
+    return as_matrix(array, name, min_rows=1, **expected).copy()

@@ -1,0 +1,348 @@
+"""Adapting stored embeddings: any layout in, any layout out, as a stream that overlaps reading, product and writing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isomix._arrays import check_integer
+from isomix._files import move_into_place, remove, temporary_path
+from isomix.errors import FingerprintMismatchError, InputError, ModalityError
+from isomix.spaces import Space
+from isomix.store.formats import check_target, keeps_columns, open_embeddings, write_embeddings
+from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
+from isomix.store.half import to_half, to_single
+from isomix.store.journal import Journal
+from isomix.store.table import EmbeddingTable, check_is_original
+from isomix.store.threads import overlapped
+
+__all__ = ["AdaptReport", "adapt", "adapt_column"]
+
+ROWS_PER_BLOCK = 4096
+"""Few enough that a block's arrays stay in the cache and come from memory that is used again."""
+
+SELF_DESCRIBING = (".parquet", ".safetensors", ".lance", "")
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class AdaptReport:
+    """What was adapted.
+
+    Attributes
+    ----------
+    source, target : str
+    layout : str
+        Of the source.
+    rows : int
+    width_before, width : int
+        Numbers a vector.
+    space : dict
+        Description of the space.
+    skipped_rows : list of int
+        Rows without a direction (NaN, infinite or all zeros), which are NaN in the target.
+    dropped_columns : list of str
+        Columns of the source that the target's layout cannot hold.
+    seconds : float
+    """
+
+    source: str
+    target: str
+    layout: str
+    rows: int
+    width_before: int
+    width: int
+    space: dict[str, Any]
+    skipped_rows: list[int] = field(default_factory=list)
+    dropped_columns: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+class _Mapped(NamedTuple):
+    vectors: NDArray[Any]
+    skipped: list[int]
+
+
+def adapt(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    space: Space,
+    *,
+    column: str | None = None,
+    dtype: str = "float16",
+    rows_per_block: int = ROWS_PER_BLOCK,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> AdaptReport:
+    """Map stored embeddings into a space, and write them.
+
+    The target appears under its name only when it is complete. It says beside or inside itself (``isomix.json``,
+    parquet and safetensors metadata) which space made it. Memory does not depend on the number of rows, except for
+    faiss, which holds an index whole.
+
+    Parameters
+    ----------
+    source : path-like
+        See :func:`isomix.store.formats.open_embeddings`.
+    target : path-like
+        Its ending names the layout; without one it is a folder (of the source's layout if that is one, else of
+        clip-retrieval's).
+    space : Space
+        Fitted, e.g. :class:`isomix.IsoCLIP`.
+    column : str, optional
+        Where the vectors are, in layouts that name them.
+    dtype : {"float16", "float32"}
+        Of the result. faiss and fvecs are always float32.
+    rows_per_block : int
+    skip_bad : bool
+        Let rows without a direction become NaN (null in parquet) and list them in the record. No row is ever left out,
+        so row numbers stay. Default: an error that names them.
+    overwrite : bool
+        Replace a target that exists.
+    progress : callable, optional
+        Called with (rows done, rows).
+
+    Returns
+    -------
+    AdaptReport
+
+    Raises
+    ------
+    InputError
+        Bad rows; a target that exists or cannot be; vectors that are adapted already, or of another width.
+    ModalityError
+        Text embeddings with a space for images, or the reverse.
+    FingerprintMismatchError
+        The source says that another model made it than the space's.
+    """
+    started = time.monotonic()
+    rows_per_block = check_integer(rows_per_block, "rows_per_block", minimum=1)
+    if dtype not in ("float16", "float32"):
+        raise InputError(f"dtype: got {dtype!r}, expected 'float16' or 'float32'.")
+    final = Path(target)
+    check_target(final)
+    if final.exists() and not overwrite:
+        raise InputError(f"{final} exists already. Name another target, or allow it to be overwritten.")
+    opened = open_embeddings(source, column=column, modality=space.modality)
+    if final.exists() and final.samefile(opened.path):
+        raise InputError(
+            f"{final} is the source itself. Name another target: the originals are what everything is made from."
+        )
+    _check_compatible(opened, space)
+    report = AdaptReport(
+        os.fspath(source),
+        os.fspath(target),
+        opened.layout,
+        opened.rows,
+        opened.width,
+        space.n_components_,
+        space.describe(),
+    )
+    if not keeps_columns(final, opened):
+        report.dropped_columns = list(opened.other_columns)
+    record = _record(opened, report, dtype)
+    job = Job(opened, space.n_components_, np.dtype(dtype), record)
+    temporary = temporary_path(final)
+    try:
+        write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
+        if not final.suffix and opened.layout != "parquet folder":
+            write_record(temporary / RECORD_NAME, record)
+        elif report.skipped_rows or final.suffix not in SELF_DESCRIBING:
+            write_record(_sidecar(final), record)
+        else:
+            _sidecar(final).unlink(missing_ok=True)
+        move_into_place(temporary, final)
+    finally:
+        remove(temporary)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def adapt_column(
+    table_path: str | os.PathLike[str], name: str, space: Space, *, progress: Progress | None = None
+) -> AdaptReport:
+    """Add the adapted vectors to an embedding table as a derived column, or build it again.
+
+    Parameters
+    ----------
+    table_path : path-like
+    name : str
+        Of the column. It is dropped when an embedding run adds rows to the table.
+    space : Space
+    progress : callable, optional
+
+    Raises
+    ------
+    InputError, ModalityError, FingerprintMismatchError, TableError
+    """
+    started = time.monotonic()
+    with Journal(Path(table_path)):
+        source = open_embeddings(table_path)
+        table = EmbeddingTable.open(table_path)
+        check_is_original(table)
+        _check_compatible(source, space)
+        done = 0
+
+        def adapted(inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+            nonlocal done
+            for _, mapped in overlapped(_numbered(inputs), _BlockMapper(space, np.dtype(np.float16))):
+                done += len(mapped.vectors)
+                if progress is not None:
+                    progress(done, source.rows)
+                yield mapped.vectors
+
+        table.add_column(name, adapted, space.n_components_, space.describe())
+        table.tidy()
+    where = f"{os.fspath(table_path)} ({name})"
+    report = AdaptReport(
+        os.fspath(table_path), where, source.layout, source.rows, source.width, space.n_components_, space.describe()
+    )
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _check_compatible(source: Source, space: Space) -> None:
+    made_by = source.record.get("space")
+    if made_by:
+        raise InputError(
+            f"{source.path} holds vectors that were adapted already, with {made_by.get('method')!r}. "
+            "Adapt the original embeddings."
+        )
+    if source.rows == 0:
+        raise InputError(f"{source.path} holds no rows. Expected at least one.")
+    if source.width != space.n_features_in_:
+        raise InputError(
+            f"{source.path} holds vectors of width {source.width}, and the space maps width {space.n_features_in_}. "
+            "It was made for another model: name the one that made the vectors."
+        )
+    if source.modality not in (None, space.modality):
+        raise ModalityError(
+            f"{source.path} holds {source.modality} embeddings, and the space is for "
+            f"{space.modality}-{space.modality} similarity. "
+            "Text-to-image search uses the original embeddings on both sides."
+        )
+    table = getattr(source, "table", None)
+    expected = space.describe()["source"].get("projectors")
+    if isinstance(table, EmbeddingTable) and expected not in (None, table.metadata.projectors):
+        raise FingerprintMismatchError(
+            f"{source.path} was made with the model {table.metadata.model!r} "
+            f"(projectors {table.metadata.projectors[:12]}), and the space with "
+            f"{space.describe()['source'].get('model')!r} (projectors {expected[:12]}). "
+            "Make the space from the table's model."
+        )
+
+
+def _record(source: Source, report: AdaptReport, dtype: str) -> dict[str, Any]:
+    from isomix import __version__
+
+    return {
+        "isomix_version": __version__,
+        "space": report.space,
+        "rows": source.rows,
+        "width": report.width,
+        "dtype": dtype,
+        "source": {
+            "name": source.path.name,
+            "layout": source.layout,
+            "width": source.width,
+            "dtype": source.dtype.name,
+        },
+        "skipped_rows": report.skipped_rows,
+    }
+
+
+def _mapped(
+    source: Source,
+    space: Space,
+    job: Job,
+    rows_per_block: int,
+    skip_bad: bool,
+    report: AdaptReport,
+    progress: Progress | None,
+) -> Pairs:
+    done = 0
+    mapper = _BlockMapper(space, job.dtype, skip_bad)
+    for block, mapped in overlapped(source.blocks(rows_per_block), mapper):
+        report.skipped_rows += mapped.skipped
+        yield block, mapped.vectors
+        done += len(mapped.vectors)
+        if progress is not None:
+            progress(done, source.rows)
+
+
+class _BlockMapper:
+    """A space applied to blocks, in several threads at once.
+
+    Conversions from and to half precision are this package's own, and each thread keeps the arrays it works in: fresh
+    memory for every block would cost as much as the conversions.
+    """
+
+    def __init__(self, space: Space, dtype: np.dtype[Any], skip_bad: bool = False) -> None:
+        self.space, self.dtype, self.skip_bad = space, dtype, skip_bad
+        self._single = space.row_map(np.dtype(np.float32))
+        self._own = threading.local()
+
+    def __call__(self, block: Block) -> _Mapped:
+        """Adapt one block; rows without a direction raise, by their numbers in the whole source, or become NaN."""
+        if not len(block.vectors):
+            return _Mapped(np.empty((0, self.space.n_components_), self.dtype), [])
+        try:
+            return _Mapped(self._transform(block.vectors), [])
+        except InputError:
+            good = np.isfinite(block.vectors).all(axis=1) & (block.vectors != 0).any(axis=1)
+            bad = [int(row) for row in np.flatnonzero(~good) + block.start]
+            if not bad:
+                raise
+            if not self.skip_bad:
+                shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+                raise InputError(
+                    f"rows without a direction (NaN, infinite or all zeros): {shown}; there may be more further on. "
+                    "They usually stand for pictures that could not be read. Repair them, or skip them (--skip-bad): "
+                    "they become NaN, and no row moves."
+                ) from None
+        vectors = np.full((len(block.vectors), self.space.n_components_), np.nan, self.dtype)
+        if good.any():
+            vectors[good] = self._transform(np.ascontiguousarray(block.vectors[good]))
+        return _Mapped(vectors, bad)
+
+    def _transform(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        if vectors.dtype == np.float64:
+            return self.space.transform(vectors).astype(self.dtype)
+        shape = (len(vectors), self.space.n_components_)
+        if vectors.dtype == np.float16:
+            vectors = to_single(vectors, self._array("single", vectors.shape))
+        if self.dtype == np.float32:
+            return self._single(vectors, np.empty(shape, np.float32))
+        return to_half(self._single(vectors, self._array("mapped", shape)))
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array of this thread that is used again for every block."""
+        held: NDArray[np.float32] | None = getattr(self._own, name, None)
+        if held is None or len(held) < shape[0]:
+            held = np.empty(shape, np.float32)
+            setattr(self._own, name, held)
+        return held[: shape[0]]
+
+
+def _numbered(arrays: Iterable[NDArray[Any]]) -> Iterator[Block]:
+    start = 0
+    for array in arrays:
+        yield Block("0", start, array)
+        start += len(array)
+
+
+def _sidecar(final: Path) -> Path:
+    return final.with_name(f"{final.name}.{RECORD_NAME}")

@@ -1,0 +1,115 @@
+"""Layouts of stored embeddings: found by what is at a path, read and written block by block.
+
+Readable: ``.npy``, a folder of ``.npy``, a clip-retrieval folder, ``.parquet`` or a folder of it, ``.npz``,
+``.safetensors``, ``.fvecs``, a flat faiss index, and an embedding table of isomix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from isomix.errors import InputError
+from isomix.store.formats import arrays, folders
+from isomix.store.formats.base import Block, Job, Pairs, Source
+from isomix.store.formats.faiss_index import FaissSource, write_faiss
+from isomix.store.formats.parquet import ParquetSource, write_parquet, write_parquet_folder
+from isomix.store.formats.tables import TableSource, write_table
+
+__all__ = ["SUPPORTED", "Block", "Job", "Source", "check_target", "open_embeddings", "write_embeddings"]
+
+SUPPORTED = (
+    ".npy, a folder of .npy files, a clip-retrieval folder (img_emb/, metadata/), .parquet or a folder of it, .npz, "
+    ".safetensors, .fvecs, a flat faiss index (.index, .faiss), an isomix table (.lance)"
+)
+_FILES: dict[str, Callable[[Path, str | None], Source]] = {
+    ".npy": arrays.open_npy,
+    ".npz": arrays.NpzSource,
+    ".safetensors": arrays.open_safetensors,
+    ".fvecs": arrays.open_fvecs,
+    ".parquet": ParquetSource,
+    ".index": lambda path, column: FaissSource(path),
+    ".faiss": lambda path, column: FaissSource(path),
+}
+_WRITERS: dict[str, Callable[[Path, Pairs, Job], None]] = {
+    ".npy": arrays.write_npy,
+    ".npz": arrays.write_npz,
+    ".safetensors": arrays.write_safetensors,
+    ".fvecs": arrays.write_fvecs,
+    ".parquet": write_parquet,
+    ".index": write_faiss,
+    ".faiss": write_faiss,
+}
+_WITH_COLUMNS = (".parquet", ".lance", "")
+
+
+def open_embeddings(path: str | os.PathLike[str], *, column: str | None = None, modality: str = "image") -> Source:
+    """Find out the layout of what is at ``path``, and open it.
+
+    Parameters
+    ----------
+    path : path-like
+    column : str, optional
+        Column or array that holds the vectors, in layouts that name them. Default for parquet: ``embedding``,
+        ``image_embedding``, ``emb``, ``vector`` and the like.
+    modality : {"image", "text"}
+        Which half of a clip-retrieval folder.
+
+    Raises
+    ------
+    InputError
+        Nothing is there, or no layout of :data:`SUPPORTED`.
+    FileFormatError
+        The file is not what its name says.
+    """
+    target = Path(path)
+    if not target.exists():
+        raise InputError(f"{target} does not exist.")
+    if target.is_dir():
+        return _open_folder(target, column, modality)
+    if target.suffix not in _FILES:
+        raise InputError(f"{target}: no known layout of embeddings. Expected one of: {SUPPORTED}.")
+    return _FILES[target.suffix](target, column)
+
+
+def _open_folder(folder: Path, column: str | None, modality: str) -> Source:
+    if folder.suffix == ".lance":
+        return TableSource(folder, column)
+    if folders.is_clip_retrieval(folder):
+        return folders.ClipRetrievalSource(folder, modality)
+    if any(folder.glob("*.npy")):
+        return folders.NpyFolderSource(folder)
+    if any(folder.glob("*.parquet")):
+        return ParquetSource(folder, column)
+    raise InputError(f"{folder}: no known layout of embeddings in this folder. Expected one of: {SUPPORTED}.")
+
+
+def check_target(target: Path) -> None:
+    """Raise :class:`InputError` when nothing can be written under that name."""
+    if target.suffix not in (*_WRITERS, ".lance", ""):
+        raise InputError(f"{target}: no known layout ends in {target.suffix!r}. Expected one of: {SUPPORTED}.")
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
+
+
+def keeps_columns(target: Path, source: Source) -> bool:
+    """Whether the other columns of a source find a place in the target's layout."""
+    return not source.other_columns or target.suffix in _WITH_COLUMNS
+
+
+def write_embeddings(path: Path, final: Path, pairs: Pairs, job: Job) -> None:
+    """Write vectors at ``path``, in the layout that the name ``final`` asks for.
+
+    A name without an ending is a folder: of the source's layout if that is a folder, else of clip-retrieval's.
+    """
+    if final.suffix == ".lance":
+        write_table(path, final, pairs, job)
+    elif final.suffix:
+        _WRITERS[final.suffix](path, pairs, job)
+    elif job.source.layout == "npy folder":
+        folders.write_npy_folder(path, pairs, job)
+    elif job.source.layout == "parquet folder":
+        write_parquet_folder(path, pairs, job)
+    else:
+        folders.write_clip_retrieval(path, pairs, job)

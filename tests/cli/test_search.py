@@ -1,0 +1,282 @@
+"""The verb search, and the class behind it, on bundled pictures with the embedded model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import isomix
+from isomix.errors import BandError, FingerprintMismatchError, InputError, ModalityError, TableError
+from isomix.store import EmbeddingTable, adapt, adapt_column, embed
+from isomix.store.search import TableSearch
+
+CONCEPTS = ("alien", "banana", "cactus", "helicopter", "penguin")
+
+
+@pytest.fixture(scope="module")
+def photos(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search") / "photos"
+    for concept in CONCEPTS:
+        shutil.copytree(pictures / "emoji" / concept, folder / concept)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(photos):
+    path = photos.parent / "photos.lance"
+    embed(photos, path, isomix.load_encoder("embedded"), labels="folders")
+    return path
+
+
+@pytest.fixture(scope="module")
+def searcher(table):
+    return TableSearch(EmbeddingTable.open(table))
+
+
+def unit(vectors):
+    vectors = np.asarray(vectors, np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_row_is_searched_in_the_adapted_space_without_itself(searcher, table):
+    stored = EmbeddingTable.open(table)
+    iso = isomix.IsoCLIP(isomix.Projectors.from_pretrained("embedded")).fit()
+    Z = unit(iso.transform(stored.embeddings()))
+    cosines = Z @ Z[7]
+    expected = np.argsort(-cosines)
+    queries, failures = searcher.read(["row:7"])
+    (answer,) = searcher.search(queries, 4)
+    assert (failures, answer.space, answer.query.kind) == ({}, "iso", "row")
+    assert answer.note == "IsoCLIP, k_top 0, k_bottom 72, published"
+    assert [hit.number for hit in answer.hits] == [i for i in expected if i != 7][:4]
+    np.testing.assert_allclose([hit.score for hit in answer.hits], cosines[[h.number for h in answer.hits]], atol=1e-3)
+    (with_self,) = searcher.search(queries, 4, with_self=True)
+    assert with_self.hits[0].number == 7
+    assert with_self.hits[0].score == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_sentence_is_searched_in_the_original_space(searcher, table):
+    sentence = "banana"
+    text = isomix.load_encoder("embedded").encode_text([sentence]).embeddings
+    cosines = unit(EmbeddingTable.open(table).embeddings()) @ unit(text)[0]
+    (answer,) = searcher.search(searcher.read([sentence])[0], 3)
+    assert (answer.space, answer.note, answer.query.kind) == ("original", "", "text")
+    assert [hit.number for hit in answer.hits] == np.argsort(-cosines)[:3].tolist()
+
+
+@pytest.mark.parametrize("space", ["iso", "text-pca"])
+def test_a_sentence_in_an_adapted_space_is_refused(searcher, space):
+    with pytest.raises(ModalityError, match="image-image"):
+        searcher.search(searcher.read(["a banana"])[0], space=space)
+
+
+def test_one_picture_asked_for_in_four_ways_finds_the_same(searcher, table, photos, tmp_path):
+    stored = EmbeddingTable.open(table)
+    row = stored.rows([3])[0]
+    elsewhere = tmp_path / "copy.png"
+    shutil.copyfile(photos / row["path"], elsewhere)
+    np.save(tmp_path / "vector.npy", stored.embeddings()[3])
+    names = ["row:3", row["id"], str(photos / row["path"]), str(elsewhere), str(tmp_path / "vector.npy")]
+    queries, _ = searcher.read(names)
+    assert [query.kind for query in queries] == ["row", "row", "image", "image", "vector"]
+    answers = searcher.search(queries, 5, with_self=True)
+    for answer in answers[1:]:
+        assert [hit.number for hit in answer.hits] == [hit.number for hit in answers[0].hits]
+        np.testing.assert_allclose(
+            [hit.score for hit in answer.hits], [hit.score for hit in answers[0].hits], atol=2e-3
+        )
+    without = searcher.search(queries, 5)
+    # A copy and a bare vector are not in the table, so the picture itself is a hit of theirs.
+    assert [answer.hits[0].number == 3 for answer in without] == [False, False, False, True, True]
+    assert all(len(answer.hits) == 5 for answer in without)
+
+
+def test_a_file_of_the_table_needs_no_model_until_it_changes(table, photos):
+    path = photos / "alien" / "noto.png"
+    fresh = TableSearch(EmbeddingTable.open(table), model="hf:/nowhere")
+    assert fresh.read([str(path)])[0][0].row["label"] == "alien"
+    before = path.read_bytes(), path.stat()
+    try:
+        Image.open(photos / "banana" / "noto.png").save(path)
+        changed = TableSearch(EmbeddingTable.open(table))
+        (query,), _ = changed.read([str(path)])
+        (answer,) = changed.search([query], 5, space="original")
+        assert answer.hits[0].row["path"] == "banana/noto.png"
+        assert answer.hits[0].score > 0.99
+    finally:
+        path.write_bytes(before[0])
+
+
+def test_several_vectors_in_one_file(searcher, table, tmp_path):
+    np.save(tmp_path / "vectors.npy", EmbeddingTable.open(table).embeddings()[[2, 9]])
+    queries, _ = searcher.read([str(tmp_path / "vectors.npy")])
+    assert [query.name for query in queries] == [f"{tmp_path}/vectors.npy[0]", f"{tmp_path}/vectors.npy[1]"]
+    answers = searcher.search(queries, 1, space="original")
+    assert [answer.hits[0].number for answer in answers] == [2, 9]
+
+
+def test_text_pca_and_its_bank(table):
+    stored = EmbeddingTable.open(table)
+    names = ["a cat", "a dog", "a house", "a tree", "the sea"]
+    searcher = TableSearch(stored, sentences=names)
+    (answer,) = searcher.search(searcher.read(["row:0"])[0], 3, space="text-pca")
+    pca = isomix.TextPCA().fit(searcher.encoder.encode_text(names).embeddings)
+    Z = unit(pca.transform(stored.embeddings()))
+    assert [hit.number for hit in answer.hits] == [i for i in np.argsort(-(Z @ Z[0])) if i][:3]
+    assert answer.note == f"Text PCA, {pca.n_components_} directions"
+
+
+def test_a_derived_column_is_used(table, tmp_path):
+    copy = shutil.copytree(table, tmp_path / "copy.lance")
+    plain = TableSearch(EmbeddingTable.open(copy))
+    expected = plain.search(plain.read(["row:1"])[0], 6)[0]
+    adapt_column(copy, "iso", plain.iso)
+    # Reversed on purpose, so that reading the column shows.
+    stored = EmbeddingTable.open(copy)
+    description = stored.derived["iso"]
+    stored.add_column(
+        "iso", lambda blocks: (-plain.iso.transform(b) for b in blocks), plain.iso.n_components_, description
+    )
+    adapted = TableSearch(EmbeddingTable.open(copy))
+    worst = adapted.search(adapted.read(["row:1"])[0], 6)[0]
+    assert worst.hits[-1].score < 0 < expected.hits[0].score
+
+
+def test_bands(table, searcher):
+    stored = EmbeddingTable.open(table)
+    given = TableSearch(stored, k_top=1, k_bottom=2)
+    (answer,) = given.search(given.read(["row:0"])[0], 1)
+    assert answer.note == "IsoCLIP, k_top 1, k_bottom 2, given"
+    with pytest.raises(BandError, match="give both"):
+        TableSearch(stored, k_top=1)
+    trained = TableSearch(stored, model="embedded:as-trained")
+    with pytest.raises(FingerprintMismatchError):
+        trained.search(trained.read(["row:0"])[0], 1)
+    with pytest.raises(FingerprintMismatchError):
+        trained.read(["a sentence"])
+
+
+def test_a_model_without_a_published_band_stays_in_the_original_space(photos, tmp_path):
+    embed(photos / "alien", tmp_path / "t.lance", isomix.load_encoder("embedded:as-trained"))
+    searcher = TableSearch(EmbeddingTable.open(tmp_path / "t.lance"))
+    queries, _ = searcher.read(["row:0"])
+    (answer,) = searcher.search(queries, 1)
+    assert answer.space == "original"
+    assert "no band is published" in answer.note
+    with pytest.raises(BandError):
+        searcher.search(queries, 1, space="iso")
+
+
+def test_unusable_queries(searcher, tmp_path):
+    np.save(tmp_path / "narrow.npy", np.ones((2, 3)))
+    (tmp_path / "text.npy").write_text("no array")
+    for name, message in [
+        ("no-such.jpg", "does not exist"),
+        ("row:1000", "row numbers"),
+        ("0" * 32, "no row with the id"),
+        ("", "expected words"),
+        (str(tmp_path / "narrow.npy"), "got width 3, expected 192"),
+        (str(tmp_path / "text.npy"), "cannot be read as .npy"),
+        (str(tmp_path / "none.npy"), "cannot be read as .npy"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            searcher.read([name])
+    with pytest.raises(InputError, match="space: got 'isoclip'"):
+        searcher.search([], space="isoclip")
+    assert searcher.search([]) == []
+    assert searcher.read(["text:no-such.jpg", "row: the boat", "x" * 5000])[0][0].kind == "text"
+
+
+def test_a_table_of_adapted_vectors_is_refused(table, searcher, tmp_path):
+    adapt(table, tmp_path / "adapted.lance", searcher.iso)
+    with pytest.raises(TableError, match="Use the table they were made from"):
+        TableSearch(EmbeddingTable.open(tmp_path / "adapted.lance"))
+
+
+# --- the command
+
+
+def test_the_printed_table_fits_80_columns(cli, table):
+    result = cli("search", table, "row:7", "a banana", "-k", 3)
+    assert result.code == 0
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert "iso space (IsoCLIP, k_top 0, k_bottom 72, published)" in result.out
+    assert "original space" in result.out
+    assert sum(".png" in line for line in result.out.splitlines()) == 6
+    assert result.err == ""
+
+
+def test_json_and_paths_say_the_same(cli, table, photos):
+    printed = json.loads(cli("search", table, "row:7", "--json", "-k", 3).out)
+    (result,) = printed["results"]
+    assert (result["query"], result["kind"], result["space"]) == ("row:7", "row", "iso")
+    assert [hit["rank"] for hit in result["hits"]] == [1, 2, 3]
+    assert result["hits"][0]["file"] == str(photos / result["hits"][0]["path"])
+    bare = cli("search", table, "row:7", "--paths", "-k", 3)
+    assert bare.out.splitlines() == [hit["file"] for hit in result["hits"]]
+    assert "iso space" in bare.err
+
+
+def test_unreadable_pictures_are_named_and_the_others_searched(cli, table, photos):
+    broken = photos.parent / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    result = cli("search", table, broken, "row:0", "--json")
+    assert result.code == 3
+    assert list(json.loads(result.out)["failed"]) == [str(broken)]
+    assert "broken.png" in result.err
+    assert cli("search", table, broken).code == 1
+    assert cli("search", table, f"image:{photos / 'nothing'}").code == 1
+
+
+def test_contact_sheet(cli, table, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    call = ("search", table, "row:7", "a banana " * 9, "-k", 4, "--contact-sheet", sheet)
+    assert cli(*call).code == 0
+    with Image.open(sheet) as image:
+        assert image.width > 5 * 112
+        assert len(image.getcolors(1 << 20)) > 100
+    assert cli(*call).code == 2
+    assert cli(*call, "--overwrite").code == 0
+    failed = cli(*call[:-1], tmp_path / "nowhere" / "sheet.png")
+    assert failed.code == 1
+    assert "cannot be written" in failed.err
+
+
+def test_a_bank_of_sentences(cli, table, tmp_path):
+    bank = tmp_path / "bank.txt"
+    bank.write_text("a cat\n\na dog\na house\n", encoding="utf-8")
+    result = cli("search", table, "row:0", "--space", "text-pca", "--bank", bank)
+    assert result.code == 0
+    assert "text-pca space (Text PCA, 2 directions)" in result.out
+    assert cli("search", table, "row:0", "--space", "text-pca", "--bank", tmp_path / "none.txt").code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["a banana", "--space", "iso"], 1, "image-image"),
+        (["row:0", "--space", "isoclip"], 2, "isoclip"),
+        (["row:0", "--json", "--paths"], 2, "Choose one"),
+        (["row:0", "-k", "0"], 2, "-k"),
+        (["row:0", "--k-top", "3"], 1, "give both"),
+        (["row:0", "--k-top", "100", "--k-bottom", "100"], 1, "leave no direction"),
+        (["nothing.jpg"], 1, "does not exist"),
+        ([], 2, "QUERY"),
+    ],
+)
+def test_wrong_usage(cli, table, arguments, code, message):
+    result = cli("search", table, *arguments)
+    assert result.code == code
+    assert message in " ".join(result.err.replace("│", " ").split())
+    assert result.out == ""
+    assert "Traceback" not in result.err
+
+
+def test_no_table(cli, tmp_path):
+    result = cli("search", tmp_path / "none.lance", "a cat")
+    assert result.code == 1
+    assert "isomix embed" in result.err

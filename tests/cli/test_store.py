@@ -1,0 +1,252 @@
+"""The verbs embed, adapt and inspect as a user calls them: output, exit codes, interruption."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from isomix.cli import progress as progress_module
+from isomix.cli.app import main
+from isomix.projectors import Projectors
+from isomix.spaces import IsoCLIP
+from isomix.store import EmbeddingTable
+
+make_pictures = runpy.run_path(str(Path(__file__).parents[1] / "store" / "store_helpers.py"))["make_pictures"]
+STOPPED_AFTER_A_COMMIT = """
+import signal, sys
+from isomix.cli.app import main
+from isomix.encoders.embedded import EmbeddedEncoder
+from isomix.store import EmbeddingTable
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+rows = int(sys.argv.pop(1))
+encode = EmbeddedEncoder.forward_pixels
+
+def wait_after_a_commit(encoder, pixels):
+    if EmbeddingTable.open("t.lance").count > rows:
+        print("waiting", flush=True)
+        sys.stdin.readline()
+    return encode(encoder, pixels)
+
+EmbeddedEncoder.forward_pixels = wait_after_a_commit
+main()
+"""
+ISOMIX = [sys.executable, "-c", "from isomix.cli.app import main; main()"]
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    make_pictures(tmp_path / "photos", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(6)])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def isomix(monkeypatch, capsys):
+    """Call the command line in this process: exit code, standard output, standard error."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["isomix", *map(str, words)])
+        monkeypatch.delenv("ISOMIX_DEBUG", raising=False)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        written = capsys.readouterr()
+        return stopped.value.code or 0, written.out, written.err
+
+    return call
+
+
+def test_embed_then_embed_again(photos, isomix):
+    (photos / "dog" / "broken.jpg").write_bytes(b"no picture")
+    (photos / "notes.txt").write_text("x")
+    code, out, err = isomix("embed", "photos", "-o", "t.lance", "--labels", "folders")
+    assert code == 3
+    assert out.startswith("t.lance: 12 pictures")
+    assert "12  new" in out and "1  unreadable" in out and "1  not pictures" in out
+    assert "dog/broken.jpg" in err
+    assert max(map(len, out.splitlines())) <= 80
+    table = EmbeddingTable.open("t.lance")
+    assert table.metadata.model == "embedded"
+    assert table.column("label") == ["cat"] * 6 + ["dog"] * 6
+
+    (photos / "dog" / "broken.jpg").unlink()
+    code, out, _ = isomix("embed", "photos", "-o", "t.lance", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert (report["unchanged"], report["rows"], report["complete"]) == (12, 12, True)
+
+
+def test_list_on_standard_input(photos, tmp_path):
+    done = subprocess.run(
+        [*ISOMIX, "embed", "-", "-o", "t.lance"],
+        input="photos/dog/1.png\nphotos/cat/1.png\n",
+        text=True,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert EmbeddingTable.open(tmp_path / "t.lance").column("path") == ["photos/dog/1.png", "photos/cat/1.png"]
+
+
+def test_adapt_and_inspect_a_table(photos, isomix):
+    isomix("embed", "photos", "-o", "t.lance")
+    code, out, _ = isomix("adapt", "t.lance", "-o", "iso.lance", "--k-top", "3", "--k-bottom", "20")
+    assert code == 0
+    assert "192 -> 169  (12 % shorter)" in out
+    assert "k_top 3, k_bottom 20" in out
+    assert isomix("adapt", "t.lance", "--column", "iso", "--k-top", "3", "--k-bottom", "20")[0] == 0
+    found = json.loads(isomix("inspect", "t.lance", "--json")[1])
+    assert (found["what"], found["images"], found["model"]) == ("embedding table", 12, "embedded")
+    assert found["derived"]["iso"]["parameters"]["k_top"] == 3
+    code, out, _ = isomix("inspect", "iso.lance")
+    assert code == 0
+    assert "table of adapted embeddings" in out and "isoclip" in out
+    projectors = Projectors.from_pretrained("embedded")
+    space = IsoCLIP(projectors, k_top=3, k_bottom=20).fit()
+    expected = space.transform(EmbeddingTable.open("t.lance").embeddings())
+    np.testing.assert_allclose(EmbeddingTable.open("t.lance").embeddings("iso"), expected, atol=1e-3)
+    np.testing.assert_allclose(EmbeddingTable.open("iso.lance").embeddings(), expected, atol=1e-3)
+
+    make_pictures(photos, ["new.png"], seed=9)
+    code, out, _ = isomix("embed", "photos", "-o", "t.lance")
+    assert code == 0
+    assert "'iso' was dropped" in out
+
+
+def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored = rng.normal(size=(50, 192)).astype(np.float16)
+    np.save("s.npy", stored)
+    space = IsoCLIP(Projectors.from_pretrained("embedded"), k_top=3, k_bottom=20).fit()
+    space.save("iso.safetensors")
+    code, out, _ = isomix("adapt", "s.npy", "-o", "t.npy", "--space", "iso.safetensors", "--json")
+    assert code == 0
+    assert json.loads(out)["space"]["fingerprint"] == space.fingerprint
+    np.testing.assert_allclose(np.load("t.npy"), space.transform(stored), atol=1e-3)
+    words = ("--model", "embedded", "--k-top", "3", "--k-bottom", "20")
+    assert isomix("adapt", "s.npy", "-o", "wide.npy", *words, "--no-compact", "--dtype", "float32")[0] == 0
+    wide = np.load("wide.npy")
+    assert (wide.shape, wide.dtype) == ((50, 192), np.float32)
+    np.testing.assert_allclose(wide @ wide.T, space.transform(stored) @ space.transform(stored).T, atol=1e-3)
+    stored[7] = np.nan
+    np.save("s.npy", stored)
+    code, _, err = isomix("adapt", "s.npy", "-o", "u.npy", *words)
+    assert code == 1 and "rows without a direction" in err and ": 7;" in err
+    code, out, _ = isomix("adapt", "s.npy", "-o", "u.npy", *words, "--skip-bad")
+    assert code == 3 and "1 rows without a direction" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["embed", "nothing", "-o", "t.lance"], 1, "does not exist"),
+        (["embed", "photos", "-o", "t"], 1, "photos.lance"),
+        (["embed", "photos"], 2, "--output"),
+        (["embed", "photos", "-o", "t.lance", "--labels", "files"], 2, "folders"),
+        (["embed", "photos", "-o", "t.lance", "--batch-size", "0"], 2, "batch-size"),
+        (["embed", "photos", "-o", "t.lance", "--model", "nope"], 1, "nope"),
+        (["adapt", "photos"], 2, "-o"),
+        (["adapt", "photos", "-o", "x"], 2, "--model"),
+        (["adapt", "photos", "-o", "x", "--model", "embedded"], 1, "clip-retrieval folder"),
+        (["adapt", "x.npy", "-o", "y.npy", "--model", "embedded", "--k-top", "3"], 1, "give both"),
+        (["adapt", "x.npy", "-o", "y.npy", "--space", "s.safetensors", "--k-top", "3"], 2, "--space"),
+        (["inspect", "nothing"], 1, "does not exist"),
+    ],
+)
+def test_wrong_calls(photos, isomix, words, code, message):
+    found, out, err = isomix(*words)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_inspect_knows_its_files(photos, tmp_path, isomix, rng):
+    import isomix as package
+
+    np.savez("e.npz", emb=rng.normal(size=(3, 4)))
+    IsoCLIP(Projectors.from_pretrained("embedded"), k_top=1, k_bottom=1).fit().save("iso.safetensors")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "clip", "architectures": ["CLIPModel"]}')
+    (tmp_path / "note.txt").write_text("words")
+    weights = Path(package.__file__).parent / "encoders" / "weights" / "converged.safetensors"
+    expected = {
+        "photos": ("folder of pictures", "pictures", 12),
+        "photos/cat/1.png": ("picture", "width", 10),
+        "e.npz": ("embeddings", "layout", "npz"),
+        "iso.safetensors": ("space", "method", "isoclip"),
+        "model": ("model folder", "model_type", "clip"),
+        str(weights): ("model weights", "image_projector", [192, 256]),
+    }
+    for path, (what, name, value) in expected.items():
+        found = json.loads(isomix("inspect", path, "--json")[1])
+        assert (found["what"], found[name]) == (what, value), path
+        assert isomix("inspect", path)[1].startswith(f"{path}: {what}")
+    code, _, err = isomix("inspect", "note.txt")
+    assert code == 1 and "no picture" in err
+
+
+def test_killed_then_interrupted_then_finished(tmp_path, monkeypatch, isomix):
+    """The embedded model, really stopped, twice: the table ends up as if nothing had happened.
+
+    After its first commit each child waits in the middle of a batch for the signal, however fast or slow it is.
+    """
+    make_pictures(tmp_path / "photos", [f"{i:04d}.png" for i in range(900)])
+    (tmp_path / "photos" / "0100.png").write_bytes(b"broken")
+    monkeypatch.chdir(tmp_path)
+    words = ["embed", "photos", "--batch-size", "8", "-o"]
+    rows = 0
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        child = subprocess.Popen(
+            [sys.executable, "-c", STOPPED_AFTER_A_COMMIT, str(rows), *words, "t.lance"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout.readline() == "waiting\n", child.communicate()
+        child.send_signal(number)
+        _, err = child.communicate("go on\n", timeout=60)
+        assert child.returncode == code
+        assert "Traceback" not in err
+        before, rows = rows, EmbeddingTable.open("t.lance").count
+        assert before < rows < 899
+    assert "goes on from here" in err
+    for name in ("t.lance", "whole.lance"):
+        assert isomix(*words, name)[0] == 3
+    resumed, whole = EmbeddingTable.open("t.lance"), EmbeddingTable.open("whole.lance")
+    assert resumed.column("path") == whole.column("path")
+    assert resumed.embeddings().tobytes() == whole.embeddings().tobytes()
+    assert [row["path"] for row in resumed.errors()] == ["0100.png"]
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: float(next(clock)))
+    with progress_module.progress("pictures") as update:
+        for done in range(0, 101, 25):
+            update(done, 100, done // 50)
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert lines[-1].startswith("100 of 100 pictures") and "2 unreadable" in lines[-1]
+
+
+def test_progress_bar_on_a_terminal(monkeypatch):
+    console = Console(force_terminal=True, width=80, file=open("/dev/null", "w"), record=True)  # noqa: SIM115, PTH123
+    monkeypatch.setattr(progress_module, "log", console)
+    with progress_module.progress("pictures") as update:
+        update(0, 100)
+        update(50, 100, 1)
+        time.sleep(0.2)
+    console.file.close()
+    text = console.export_text()
+    assert "50/100" in text and "1 unreadable" in text and "a second" in text

@@ -1,0 +1,216 @@
+"""Layouts of stored embeddings: found, read in order and in blocks, written and read again, refused when broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from isomix.errors import FileFormatError, InputError
+from isomix.store.formats import Job, open_embeddings, write_embeddings
+from isomix.store.formats.base import natural_key
+
+FILES = [".npy", ".npz", ".safetensors", ".fvecs", ".parquet", ".index"]
+
+
+def read(source, rows=7):
+    blocks = list(source.blocks(rows))
+    starts = [block.start for block in blocks]
+    assert starts == list(np.cumsum([0, *(len(block.vectors) for block in blocks)])[:-1])
+    assert max(len(block.vectors) for block in blocks) <= rows
+    return np.concatenate([block.vectors for block in blocks])
+
+
+def write_file(path, array):
+    """Each layout as its own tools write it."""
+    suffix = path.suffix
+    if suffix == ".npy":
+        np.save(path, array)
+    elif suffix == ".npz":
+        np.savez_compressed(path, features=array, labels=np.arange(len(array)))
+    elif suffix == ".safetensors":
+        save_file({"image": array, "labels": np.arange(len(array))}, path)
+    elif suffix == ".fvecs":
+        rows = np.empty((len(array), array.shape[1] + 1), np.float32)
+        rows[:, 0] = np.array([array.shape[1]], np.int32).view(np.float32)
+        rows[:, 1:] = array
+        rows.tofile(path)
+    elif suffix == ".parquet":
+        pq.write_table(pa.table({"name": [f"n{i}" for i in range(len(array))], "emb": list(array)}), path)
+    else:
+        index = faiss.IndexFlatIP(array.shape[1])
+        index.add(array)
+        faiss.write_index(index, str(path))
+    return path
+
+
+def clip_retrieval(folder, sizes, rng, modality="img"):
+    arrays = []
+    for name in (f"{modality}_emb", "metadata"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for part, rows in enumerate(sizes):
+        arrays.append(rng.normal(size=(rows, 6)).astype(np.float16))
+        np.save(folder / f"{modality}_emb" / f"{modality}_emb_{part}.npy", arrays[-1])
+        table = pa.table({"image_path": [f"{part}/{i}.jpg" for i in range(rows)], "caption": ["c"] * rows})
+        pq.write_table(table, folder / "metadata" / f"metadata_{part}.parquet")
+    return np.concatenate(arrays)
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_files_are_read_and_written(tmp_path, rng, suffix):
+    array = rng.normal(size=(40, 6)).astype(np.float32)
+    source = open_embeddings(write_file(tmp_path / f"in{suffix}", array))
+    assert (source.rows, source.width, source.dtype) == (40, 6, np.float32)
+    np.testing.assert_array_equal(read(source), array)
+
+    target = tmp_path / f"out{suffix}"
+    job = Job(source, 4, np.dtype(np.float32), {"space": {"method": "cut", "modality": "image"}})
+    write_embeddings(target, target, ((block, block.vectors[:, :4]) for block in source.blocks(7)), job)
+    again = open_embeddings(target)
+    np.testing.assert_array_equal(read(again), array[:, :4])
+    if suffix == ".safetensors":
+        assert load_file(target)["embeddings"].shape == (40, 4)
+    if suffix == ".npz":
+        np.testing.assert_array_equal(np.load(target)["features"], array[:, :4])
+    if suffix == ".npy":
+        np.testing.assert_array_equal(np.load(target), array[:, :4])
+    if suffix == ".index":
+        assert faiss.read_index(str(target)).metric_type == faiss.METRIC_INNER_PRODUCT
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 50), width=st.integers(1, 9), block=st.integers(1, 60), half=st.booleans())
+def test_npy_and_npz_at_any_size(tmp_path_factory, rows, width, block, half):
+    folder = tmp_path_factory.mktemp("sizes")
+    array = np.arange(rows * width, dtype=np.float16 if half else np.float64).reshape(rows, width)
+    for suffix in (".npy", ".npz"):
+        source = open_embeddings(write_file(folder / f"in{suffix}", array))
+        assert np.array_equal(read(source, block), array)
+
+
+def test_natural_order():
+    names = ["emb_10.npy", "emb_9.npy", "emb_1.npy", "emb_010b.npy"]
+    assert [p.name for p in sorted(map(Path, names), key=natural_key)] == [
+        "emb_1.npy",
+        "emb_9.npy",
+        "emb_10.npy",
+        "emb_010b.npy",
+    ]
+
+
+def test_clip_retrieval_folder(tmp_path, rng):
+    array = clip_retrieval(tmp_path, [3, 5, 2, 1, 1, 1, 1, 1, 1, 1, 4], rng)  # part 10 comes after part 9
+    source = open_embeddings(tmp_path)
+    assert (source.layout, source.rows, source.modality) == ("clip-retrieval", 21, "image")
+    np.testing.assert_array_equal(read(source, 2), array)
+    assert open_embeddings(tmp_path / "img_emb").modality == "image"
+    np.testing.assert_array_equal(read(open_embeddings(tmp_path / "img_emb"), 100), array)
+    with pytest.raises(InputError, match="text_emb"):
+        open_embeddings(tmp_path, modality="text")
+
+
+def test_clip_retrieval_parts_must_be_aligned(tmp_path, rng):
+    clip_retrieval(tmp_path, [3, 5], rng)
+    np.save(tmp_path / "img_emb" / "img_emb_1.npy", np.ones((4, 6), np.float16))
+    with pytest.raises(FileFormatError, match=r"metadata_1\.parquet has 5 rows.*has 4"):
+        open_embeddings(tmp_path)
+
+
+def test_parquet_folder_and_missing_lists(tmp_path, rng):
+    for part in (2, 10):
+        vectors = [None, *rng.normal(size=(3, 6)).astype(np.float32)]
+        pq.write_table(pa.table({"vector": vectors, "i": range(4)}), tmp_path / f"part{part}.parquet")
+    source = open_embeddings(tmp_path)
+    assert (source.layout, source.rows, source.column) == ("parquet folder", 8, "vector")
+    found = read(source, 3)
+    assert np.flatnonzero(np.isnan(found).all(axis=1)).tolist() == [0, 4]
+    assert [block.part for block in source.blocks(100)] == ["part2", "part10"]
+
+
+def test_parquet_column_is_guessed_or_named(tmp_path, rng):
+    lists = list(rng.normal(size=(3, 6)).astype(np.float32))
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"first": lists, "second": lists, "ids": [[1], [2], [3]]}), path)
+    with pytest.raises(InputError, match=r"first, second"):
+        open_embeddings(path)
+    with pytest.raises(InputError, match="'ids'"):
+        open_embeddings(path, column="ids")
+    assert open_embeddings(path, column="second").column == "second"
+    pq.write_table(pa.table({"first": lists, "embedding": lists}), path)
+    assert open_embeddings(path).column == "embedding"
+
+
+def test_lists_of_different_lengths(tmp_path):
+    pq.write_table(pa.table({"emb": [[1.0, 2.0], [1.0]]}), tmp_path / "p.parquet")
+    with pytest.raises(FileFormatError, match="not all 2 numbers long"):
+        read(open_embeddings(tmp_path / "p.parquet"))
+
+
+def test_faiss_indexes_that_hold_no_vectors(tmp_path, rng):
+    array = rng.normal(size=(300, 8)).astype(np.float32)
+    index = faiss.index_factory(8, "IVF4,Flat")
+    index.train(array)
+    index.add(array)
+    faiss.write_index(index, str(tmp_path / "ivf.index"))
+    with pytest.raises(FileFormatError, match="IndexIVFFlat"):
+        open_embeddings(tmp_path / "ivf.index")
+
+
+@pytest.mark.parametrize("suffix", [*FILES, ".faiss"])
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01", b"garbage " * 40])
+def test_garbage_is_refused_by_name(tmp_path, suffix, content):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"bad\."):
+        open_embeddings(path)
+
+
+@pytest.mark.parametrize("suffix", FILES)
+@pytest.mark.parametrize("keep", [0.3, 0.99])
+def test_files_cut_short_are_refused(tmp_path, rng, suffix, keep):
+    path = write_file(tmp_path / f"cut{suffix}", rng.normal(size=(100, 6)).astype(np.float32))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep) - 1])
+    with pytest.raises(FileFormatError, match=r"cut\."):
+        read(open_embeddings(path))
+
+
+def test_arrays_that_are_no_embeddings(tmp_path, rng):
+    path = tmp_path / "x.npy"
+    for array, message in [
+        (np.zeros((3, 4), np.int8), "int8"),
+        (np.zeros(3), r"shape \(3,\)"),
+        (np.array([{}, {}], object), "numbers"),
+    ]:
+        np.save(path, array, allow_pickle=True)
+        with pytest.raises(FileFormatError, match=message):
+            open_embeddings(path)
+    np.savez(tmp_path / "x.npz", a=np.zeros((2, 2)), b=np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"a \(2, 2\), b \(2, 3\)"):
+        open_embeddings(tmp_path / "x.npz")
+    assert open_embeddings(tmp_path / "x.npz", column="b").width == 3
+    with pytest.raises(InputError, match="'c'"):
+        open_embeddings(tmp_path / "x.npz", column="c")
+
+
+def test_folders_of_npy_must_agree(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    np.save(tmp_path / "b.npy", np.zeros((2, 4)))
+    with pytest.raises(FileFormatError, match="must agree"):
+        open_embeddings(tmp_path)
+
+
+def test_unknown_layouts_list_the_known_ones(tmp_path):
+    (tmp_path / "a.txt").write_text("1 2 3")
+    for path in (tmp_path, tmp_path / "a.txt"):
+        with pytest.raises(InputError, match="clip-retrieval folder"):
+            open_embeddings(path)
+    with pytest.raises(InputError, match="does not exist"):
+        open_embeddings(tmp_path / "nothing.npy")
