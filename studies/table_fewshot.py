@@ -23,6 +23,7 @@ from isomix.linalg import normalize_rows
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 4])

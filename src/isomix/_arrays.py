@@ -14,9 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from isomix.errors import InputError
 
-__all__ = ["as_matrix", "blocks", "check_integer", "check_nonzero_rows", "working_dtype"]
+__all__ = [
+    "Doubles",
+    "Floats",
+    "Indices",
+    "as_matrix",
+    "blocks",
+    "check_finite_rows",
+    "check_integer",
+    "check_nonzero_rows",
+    "first_identical",
+    "working_dtype",
+]
 
 Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 
 def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -91,16 +104,20 @@ def as_matrix(
     target = array.dtype if keep_half and array.dtype == np.float16 else working_dtype(array.dtype)
     matrix = np.asarray(array, dtype=target)
     for rows in blocks(matrix.shape[0], 65536):
-        finite = np.isfinite(matrix[rows]).all(axis=1)
-        if not finite.all():
-            bad = np.flatnonzero(~finite) + rows.start
-            raise InputError(
-                f"{name}: NaN or infinite values in row {_first(bad)} of this block of rows. "
-                "Drop those rows, or encode them again (a half-precision overflow looks like this)."
-            )
+        check_finite_rows(matrix[rows], name, start=rows.start)
         if nonzero_rows:
             check_nonzero_rows(matrix[rows], name, start=rows.start)
     return matrix
+
+
+def check_finite_rows(matrix: Floats, name: str, *, start: int = 0) -> None:
+    """Raise :class:`InputError` when a row holds NaN or infinite values; ``start`` is the first row's number."""
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"{name}: NaN or infinite (inf) values in row {_first(np.flatnonzero(~finite) + start)}. "
+            "Drop such rows, or encode them again (a half-precision overflow looks like this)."
+        )
 
 
 def check_nonzero_rows(matrix: Floats, name: str, *, start: int = 0) -> None:
@@ -118,3 +135,24 @@ def check_integer(value: object, name: str, *, minimum: int = 0) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < minimum:
         raise InputError(f"{name}: got {value!r}, expected an integer of at least {minimum}.")
     return int(value)
+
+
+def first_identical(matrix: Floats) -> Indices:
+    """Number of the first row that equals each row bit for bit; (n,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> first_identical(np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0]]))
+    array([0, 1, 0])
+    """
+    rows = np.ascontiguousarray(matrix) + 0.0  # -0.0 becomes 0.0
+    first_rows = np.arange(len(rows))
+    # Equal rows have equal sums of their bits under fixed random odd factors; only rows that share a sum are compared.
+    factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], np.uint64) | np.uint64(1)
+    sums = rows.view(f"u{rows.dtype.itemsize}") @ factors
+    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    first: dict[bytes, int] = {}
+    for i in np.flatnonzero(counts[inverse] > 1):
+        first_rows[i] = first.setdefault(rows[i].tobytes(), int(i))
+    return first_rows

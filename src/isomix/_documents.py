@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from isomix.errors import FileFormatError, InputError
+from isomix._files import check_target, writing
+from isomix.errors import FileFormatError
 
-__all__ = ["FORMAT_VERSION", "Document", "expect_tensors", "read_document", "write_document"]
+__all__ = ["FORMAT_VERSION", "Document", "expect_tensors", "load", "read_document", "write_document"]
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 KINDS = ("space", "classifier", "projectors")
@@ -61,11 +64,7 @@ def write_document(path: str | os.PathLike[str], document: Document, *, overwrit
     """
     from isomix import __version__
 
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already. Name another file, or allow it to be overwritten.")
-    if not target.parent.is_dir():
-        raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
+    target = check_target(path, overwrite=overwrite)
     header = {
         "format": FORMAT_VERSION,
         "kind": document.kind,
@@ -76,12 +75,8 @@ def write_document(path: str | os.PathLike[str], document: Document, *, overwrit
     }
     text = json.dumps(header, sort_keys=True, ensure_ascii=False, allow_nan=False)
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in document.tensors.items()}
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with writing(target) as temporary:
         temporary.write_bytes(save(tensors, metadata={HEADER_KEY: text}))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_document(path: str | os.PathLike[str], kind: str) -> Document:
@@ -116,6 +111,36 @@ def read_document(path: str | os.PathLike[str], kind: str) -> Document:
             f"Expected a {kind} saved by isomix."
         )
     return _parse(target, metadata[HEADER_KEY], tensors, kind)
+
+
+def load(
+    path: str | os.PathLike[str], kind: str, registry: Mapping[str, Callable[[Document, str | os.PathLike[str]], T]]
+) -> T:
+    """Read a document and rebuild what it holds.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : {"space", "classifier", "projectors"}
+    registry : mapping of str to callable
+        Method name → what rebuilds it, from the document and the path (for messages).
+
+    Raises
+    ------
+    FileFormatError
+        As in :func:`read_document`; or an unknown method, or contents that contradict each other.
+    """
+    document = read_document(path, kind)
+    if document.method not in registry:
+        raise FileFormatError(
+            f"{os.fspath(path)}: unknown {kind} {document.method!r}; this isomix knows {', '.join(sorted(registry))}."
+        )
+    try:
+        return registry[document.method](document, path)
+    except FileFormatError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise FileFormatError(f"{os.fspath(path)} cannot be used: {type(error).__name__}: {error}") from error
 
 
 def _parse(target: Path, text: str, tensors: dict[str, NDArray[Any]], kind: str) -> Document:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from isomix._arrays import Floats, working_dtype
+from isomix._arrays import Floats, check_finite_rows, working_dtype
 from isomix.errors import InputError, IsomixError
 
 __all__ = ["NotFittedError", "check_fit_rows", "check_fitted", "check_rows"]
@@ -39,10 +39,7 @@ def check_fit_rows(estimator: BaseEstimator, X: ArrayLike, name: str, *, min_row
         matrix = validate_data(estimator, X, dtype=FLOATS, ensure_min_samples=min_rows, ensure_all_finite=False)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
-    finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        bad = int(np.flatnonzero(~finite)[0])
-        raise InputError(f"{name}: NaN or infinite (inf) values in row {bad}. Drop such rows, or encode them again.")
+    check_finite_rows(matrix, name)
     return np.asarray(matrix, working_dtype(matrix.dtype))
 
 

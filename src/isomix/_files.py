@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["move_into_place", "remove", "temporary_path"]
+from isomix.errors import InputError
+
+__all__ = ["check_target", "move_into_place", "remove", "temporary_path", "writing"]
+
+
+@contextlib.contextmanager
+def writing(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to, a file or a folder; the target takes its name when the block ends well, and is untouched if not.
+
+    The one way in which isomix writes files. Two processes that write one target do not mix theirs: the later one wins.
+    """
+    target = Path(final)
+    temporary = temporary_path(target)
+    try:
+        yield temporary
+        move_into_place(temporary, target)
+    finally:
+        remove(temporary)
+
+
+def check_target(final: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The path of a target that may be written, as a :class:`Path`.
+
+    Raises
+    ------
+    InputError
+        It exists and ``overwrite`` is false, or the folder that it should stand in does not exist.
+    """
+    target = Path(final)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already. Name another target, or allow it to be overwritten.")
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
+    return target
 
 
 def temporary_path(final: Path) -> Path:

@@ -6,13 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
-from isomix._arrays import Floats, blocks, check_nonzero_rows
+from isomix._arrays import Doubles, Floats, blocks, check_nonzero_rows
 
 __all__ = ["ProductSVD", "coordinate_map", "normalize_rows", "principal_directions", "svd_of_product"]
 
-Doubles = NDArray[np.float64]
 BLOCK_ROWS = 512
 
 

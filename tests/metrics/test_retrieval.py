@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, ndcg_score
 
 import isomix
+from isomix.errors import InputError
 from isomix.metrics import (
     bootstrap_intervals,
     classification_metrics,
@@ -19,7 +20,6 @@ from isomix.metrics import (
     revisited_metrics,
     scores_metrics,
 )
-from isomix.errors import InputError
 from isomix.metrics.ranking import rank_relevant
 
 KS = (1, 2, 5, 10)

@@ -16,7 +16,6 @@ import pytest
 
 from isomix.errors import FingerprintMismatchError, InputError, TableError
 from isomix.store import EmbeddingTable, embed
-
 from isomix.store.journal import Journal
 from isomix.store.ledger import Failure, Ledger
 from isomix.store.scan import scan

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from isomix._arrays import Floats
+from isomix._files import writing
 from isomix.encoders.base import Encoder
 from isomix.encoders.prompts import default_templates
 from isomix.errors import FingerprintMismatchError
@@ -113,9 +114,8 @@ class Backbone:
         encoded = self.encoder.encode_text(sentences, show_progress_bar=False)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part.npz")
-            np.savez(part, embeddings=encoded.embeddings, features=encoded.features)
-            part.replace(path)
+            with writing(path) as part:
+                np.savez(part, embeddings=encoded.embeddings, features=encoded.features)
         return encoded.embeddings, encoded.features
 
     def class_texts(self, class_names: Sequence[str], templates: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:

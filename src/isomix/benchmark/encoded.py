@@ -135,9 +135,9 @@ def stratified_halves(labels: Rows) -> NDArray[np.bool_]:
 
 def warn_duplicates(encoded: Encoded) -> None:
     """Warn of rows that are equal bit for bit: across splits they give the answer away, within one they count twice."""
-    from isomix.fewshot.duplicates import first_twins
+    from isomix._arrays import first_identical
 
-    twins = first_twins(encoded.vectors.embeddings)
+    twins = first_identical(encoded.vectors.embeddings)
     rows = np.flatnonzero(twins != np.arange(len(twins)))
     if not rows.size:
         return

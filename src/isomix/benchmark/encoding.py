@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from isomix._arrays import Floats
+from isomix._files import writing
 from isomix.benchmark.backbone import Backbone
 from isomix.benchmark.datasets.base import Captions, Pictures
 from isomix.benchmark.encoded import Encoded, Vectors, warn_duplicates
@@ -131,7 +132,7 @@ def _slug(name: str, root: Path) -> str:
 
 
 def _write_list(path: Path, pictures: Pictures, rows: list[int]) -> None:
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with writing(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "label", "split"))
         for i in rows:
@@ -153,7 +154,8 @@ def _encode_boxes(pictures: Pictures, backbone: Backbone, path: Path) -> Floats:
     if not encoded.ok.all():
         row, reason = next(iter(encoded.errors.items()))
         raise InputError(f"{pictures.name}: query {row} cannot be cut to its box {pictures.boxes[row]}: {reason}.")
-    np.savez(path, features=encoded.features, key=np.array(key))
+    with writing(path) as part:
+        np.savez(part, features=encoded.features, key=np.array(key))
     return encoded.features
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from isomix._files import writing
 from isomix.benchmark.protocols import Outcome
 from isomix.errors import FileFormatError, InputError
 
@@ -95,9 +96,8 @@ class RunFolder:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
+        with writing(path) as part:
+            part.write_text(json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return json.loads(json.dumps(record)), True
 
 

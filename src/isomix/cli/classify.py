@@ -93,13 +93,10 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    from isomix._files import writing
+
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
 
 
 def _writer(stream: TextIO, form: Format, classes: list[Any], every: bool) -> Callable[[str, Any, Any], None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from isomix._arrays import Doubles
 from isomix._estimators import check_fitted
 from isomix.errors import InputError
-from isomix.linalg import Doubles
 
 if TYPE_CHECKING:
     from isomix.spaces.base import Space

@@ -14,7 +14,7 @@ from isomix.exports.affine import affine_map, check_width
 from isomix.spaces.isoclip import IsoCLIP
 
 if TYPE_CHECKING:
-    from isomix.linalg import Doubles
+    from isomix._arrays import Doubles
     from isomix.spaces.base import Space
 
 __all__ = ["ImageEncoder", "SpaceModule", "to_torch"]

@@ -13,20 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from isomix._arrays import Floats, blocks, working_dtype
+from isomix._arrays import Doubles, Floats, blocks, check_finite_rows, first_identical, working_dtype
 from isomix._estimators import check_fitted, check_rows
 from isomix.errors import InputError, IsomixWarning
-from isomix.fewshot.duplicates import check_one_label_each, first_twins
 from isomix.fewshot.held_out import HeldOut, calibrated_temperature, leave_one_out, validation_shots
 from isomix.fewshot.imputation import complete
-from isomix.fewshot.inputs import check_number, read_shots, unit_rows
+from isomix.fewshot.inputs import check_number, check_one_label_each, read_shots, unit_rows
 from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.texts import labels_of, read_texts, warn_identical
 from isomix.linalg import normalize_rows
 
 __all__ = ["CLASSIFIERS", "FewShotClassifier"]
 
-Doubles = NDArray[np.float64]
 CLASSIFIERS: dict[str, type[FewShotClassifier]] = {}
 BLOCK_ROWS = 1024
 
@@ -219,7 +217,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     ) -> tuple[Floats, NDArray[np.intp], Doubles]:
         """Unit rows; a picture given twice becomes one shot of twice the weight, so that leaving it out leaves it out."""
         numbers = np.searchsorted(self.classes_, labels).astype(np.intp)
-        twins = first_twins(matrix)
+        twins = first_identical(matrix)
         check_one_label_each(twins, numbers, self.classes_)
         kept = np.unique(twins)
         if len(kept) < len(matrix):
@@ -244,11 +242,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             )
         array = check_rows(self, validation[0], "validation images")
         V = np.asarray(array, working_dtype(array.dtype))
-        if not np.isfinite(V).all():
-            bad = int(np.flatnonzero(~np.isfinite(V).all(axis=1))[0])
-            raise InputError(
-                f"validation images: NaN or infinite values in row {bad}. Drop such rows, or encode them again."
-            )
+        check_finite_rows(V, "validation images")
         V, labels = normalize_rows(V, "validation images"), np.asarray(validation[1])
         if labels.shape != (len(V),):
             raise InputError(

@@ -6,17 +6,14 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats, Indices
 from isomix.fewshot.base import FewShotClassifier
 from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
 from isomix.fewshot.inputs import check_number
 
 __all__ = ["ClassSums", "ResidualFewShot"]
 
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.intp]
 ALPHA_GRID = (0.0, *(2.0 ** (j / 2) for j in range(-10, 9)))
 
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats
 from isomix.errors import InputError
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.imputation import GapMap
 from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import discriminant_without
-from isomix.fewshot.linear import Doubles, LinearFewShot, discriminant
+from isomix.fewshot.linear import LinearFewShot, discriminant
 from isomix.fewshot.mixing import PRIOR_SHOTS
 from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.shrinkage import check_shrinkage

@@ -8,10 +8,9 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from isomix._arrays import Floats, blocks
+from isomix._arrays import Doubles, Floats, Indices, blocks
 from isomix.fewshot.moments import ClassMoments
 
 __all__ = [
@@ -24,8 +23,6 @@ __all__ = [
     "validation_shots",
 ]
 
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.intp]
 SAMPLED_ROWS = 512
 SCORED_AT_ONCE = 1 << 18
 

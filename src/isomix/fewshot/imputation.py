@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from isomix._arrays import Doubles
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 
 __all__ = ["GapMap", "complete"]
 
-Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 

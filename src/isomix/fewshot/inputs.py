@@ -12,14 +12,13 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
-from isomix._arrays import Floats, check_nonzero_rows, working_dtype
+from isomix._arrays import Doubles, Floats, Indices, check_finite_rows, check_nonzero_rows, working_dtype
 from isomix._estimators import check_fit_rows, check_rows
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
 
-__all__ = ["check_number", "read_shots", "unit_rows"]
+__all__ = ["check_number", "check_one_label_each", "read_shots", "unit_rows"]
 
-Doubles = NDArray[np.float64]
 UNIT_TOLERANCE = 1e-2
 
 
@@ -59,8 +58,7 @@ def read_shots(
     else:
         array = check_rows(estimator, X, "images")
         matrix = np.asarray(array, working_dtype(array.dtype))
-        if not np.isfinite(matrix).all():
-            raise InputError("images: NaN or infinite values. Drop those rows, or encode them again.")
+        check_finite_rows(matrix, "images")
     try:
         labels = column_or_1d(y, warn=True)
         assert_all_finite(labels, input_name="y")
@@ -90,14 +88,23 @@ def read_shots(
     return matrix[used], labels[used], weights[used]
 
 
+def check_one_label_each(twins: Indices, y: Indices, classes: NDArray[Any]) -> None:
+    """Raise :class:`InputError` when rows that are the same shot carry different labels."""
+    bad = np.flatnonzero(y != y[twins])
+    if bad.size:
+        row = int(bad[0])
+        more = f" ({bad.size} such rows)" if bad.size > 1 else ""
+        raise InputError(
+            f"rows {int(twins[row])} and {row} are the same shot with two labels, {classes[y[twins[row]]].item()!r} and "
+            f"{classes[y[row]].item()!r}{more}. Keep one of them."
+        )
+
+
 def unit_rows(block: Floats, start: int) -> Floats:
     """Unit rows; one pass for the ordinary lengths, :func:`normalize_rows` and a look at every value for the others."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", block, block)
     if ((squares > 1e-12) & (squares < 1e12)).all():
         return np.asarray(block / np.sqrt(squares)[:, None])
-    finite = np.isfinite(block).all(axis=1)
-    if not finite.all():
-        bad = int(np.flatnonzero(~finite)[0]) + start
-        raise InputError(f"images: NaN or infinite values in row {bad}. Drop such rows, or encode them again.")
+    check_finite_rows(block, "images", start=start)
     return normalize_rows(block, "images")

@@ -19,16 +19,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.shrinkage import shrink
 
 __all__ = ["discriminant_without", "excess", "means_without", "scatter_factor"]
-
-Doubles = NDArray[np.float64]
 
 
 def means_without(held_out: HeldOut, counts: Doubles, X: Doubles, means: Doubles) -> Doubles:

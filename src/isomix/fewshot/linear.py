@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isomix._arrays import Floats, check_integer
+from isomix._arrays import Doubles, Floats, check_integer
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.base import FewShotClassifier
 from isomix.fewshot.held_out import SAMPLED_ROWS, HeldOut, brier_score, coordinate_search
@@ -33,7 +32,6 @@ from isomix.linalg import normalize_rows
 
 __all__ = ["LinearFewShot", "balancing_weight", "discriminant"]
 
-Doubles = NDArray[np.float64]
 PRIOR_SHOTS_GRID = tuple(PRIOR_SHOTS * 2.0 ** (j / 2) for j in range(-8, 9))
 DIRECTIONS_GRID = (0.5, 0.7, 1.0, 1.4, 2.0, np.inf)
 ENSEMBLE_GRID = (0.0, *(2.0**j for j in range(-7, 5)))

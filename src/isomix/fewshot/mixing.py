@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.leave_one_out import excess, means_without, scatter_factor
 from isomix.fewshot.moments import ClassMoments
@@ -17,7 +16,6 @@ __all__ = [
     "PRIOR_SHOTS", "MixedCosines", "TextDirections", "mean_shots", "mix", "mixing_weight_of", "prior_shots_of"
 ]  # fmt: skip
 
-Doubles = NDArray[np.float64]
 
 PRIOR_SHOTS = 8.0
 """What a class text is worth where the shots cannot tell, in shots: the mixing weight is K / (K + 8).

@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from isomix._arrays import Floats, blocks
+from isomix._arrays import Doubles, Floats, Indices, blocks
 
 __all__ = ["ClassMoments"]
 
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.intp]
 BLOCK_ROWS = 512
 SUMMED_ROWS = 4096  # each block of sums costs a pass over all classes
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix._documents import Document, expect_tensors, read_document, write_document
-from isomix.errors import FileFormatError, InputError
+from isomix._documents import Document, expect_tensors, load, write_document
+from isomix.errors import InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
 from isomix.fewshot.moments import ClassMoments
 from isomix.spaces.base import SPACES, Space
@@ -82,26 +82,16 @@ def load_classifier(path: str | os.PathLike[str]) -> FewShotClassifier:
     FileFormatError
         Not such a file, of an unknown version or method, or with inconsistent contents.
     """
-    document = read_document(path, "classifier")
-    if document.method not in CLASSIFIERS:
-        raise FileFormatError(
-            f"{os.fspath(path)}: unknown classifier {document.method!r}; this isomix knows {', '.join(sorted(CLASSIFIERS))}."
-        )
+    return load(path, "classifier", dict.fromkeys(CLASSIFIERS, _rebuild))
+
+
+def _rebuild(document: Document, path: str | os.PathLike[str]) -> FewShotClassifier:
     shapes: dict[str, tuple[int | str, ...]] = {
         "counts": ("C",), "means": ("C", "d"), "scatter": ("d", "d"), "text": ("C", "d"), "has_text": ("C",)
     }  # fmt: skip
     if "prompts" in document.tensors:
         shapes |= {"prompts": ("prompts", "d"), "prompt_counts": ("C",)}
     sizes = expect_tensors(document, path, shapes)
-    try:
-        return _rebuild(document, sizes, path)
-    except FileFormatError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise FileFormatError(f"{os.fspath(path)} cannot be used: {type(error).__name__}: {error}") from error
-
-
-def _rebuild(document: Document, sizes: dict[str, int], path: str | os.PathLike[str]) -> FewShotClassifier:
     parameters, tensors = document.parameters, document.tensors
     classifier = CLASSIFIERS[document.method](**parameters["arguments"])
     if "space" in parameters:

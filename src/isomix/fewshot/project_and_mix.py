@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats
 from isomix.errors import InputError
-from isomix.fewshot.linear import Doubles, LinearFewShot
+from isomix.fewshot.linear import LinearFewShot
 from isomix.fewshot.moments import ClassMoments
 
 __all__ = ["ProjectAndMix"]

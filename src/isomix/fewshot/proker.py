@@ -6,9 +6,9 @@ import numpy as np
 import scipy.linalg
 from scipy.special import softmax
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats
 from isomix.errors import InputError
-from isomix.fewshot.cache import Doubles, ResidualFewShot
+from isomix.fewshot.cache import ResidualFewShot
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.inputs import check_number
 

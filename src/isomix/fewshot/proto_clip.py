@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from isomix._arrays import Floats
@@ -16,8 +15,6 @@ from isomix.fewshot.mixing import MixedCosines
 from isomix.linalg import normalize_rows
 
 __all__ = ["ProtoCLIP"]
-
-Doubles = NDArray[np.float64]
 
 
 class ProtoCLIP(FewShotClassifier):

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from isomix._arrays import Doubles
 from isomix.errors import InputError
 from isomix.fewshot.moments import ClassMoments
 
 __all__ = ["SHRINKAGE_METHODS", "ShrunkCovariance", "check_shrinkage", "precision_times", "shrink"]
-
-Doubles = NDArray[np.float64]
 
 
 class ShrunkCovariance(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isomix._arrays import Doubles
 from isomix._estimators import check_fitted
 from isomix._extras import require
 from isomix.errors import InputError
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from isomix.fewshot.base import FewShotClassifier
 
 __all__ = ["ShrinkageReport", "shrinkage_report"]
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

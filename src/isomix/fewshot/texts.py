@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix._arrays import as_matrix
+from isomix._arrays import Doubles, as_matrix, first_identical
 from isomix.errors import InputError, IsomixWarning
-from isomix.fewshot.duplicates import first_twins
 from isomix.linalg import normalize_rows
 
 __all__ = ["ClassTexts", "labels_of", "read_texts", "warn_identical"]
 
-Doubles = NDArray[np.float64]
 ENCODE_FIRST = "Encode the sentences first: encoder.encode_text(sentences).embeddings."
 WIDTH_OF = "the image embeddings; both must come from the same model"
 
@@ -130,7 +128,7 @@ def _prompts(entry: Any, label: Any, width: int) -> Doubles:
 def warn_identical(texts: ClassTexts, classes: NDArray[Any]) -> None:
     """Warn about classes with the same text: nothing but their pictures can tell them apart."""
     places = np.flatnonzero(texts.known)
-    twins = places[first_twins(texts.vectors[places])]
+    twins = places[first_identical(texts.vectors[places])]
     later = np.flatnonzero(twins != places)
     if later.size:
         pairs = ", ".join(f"{classes[twins[j]].item()!r} and {classes[places[j]].item()!r}" for j in later[:5])

@@ -6,9 +6,8 @@ import warnings
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Doubles, Floats, Indices
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.gda import GDA
 from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
@@ -20,8 +19,6 @@ from isomix.linalg import normalize_rows
 
 __all__ = ["TIMO"]
 
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.intp]
 GAMMA = 50.0
 GAMMA_GRID = (0.0, 6.25, 12.5, 25.0, 50.0, 100.0, 200.0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax
 
-from isomix._arrays import Floats, check_integer
+from isomix._arrays import Doubles, Floats, check_integer
 from isomix.errors import InputError
-from isomix.fewshot.cache import ClassSums, Doubles, ResidualFewShot
+from isomix.fewshot.cache import ClassSums, ResidualFewShot
 from isomix.fewshot.held_out import HeldOut
 from isomix.linalg import normalize_rows
 

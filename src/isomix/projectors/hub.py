@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from isomix._arrays import Floats
+from isomix._files import writing
 from isomix._safetensors import PartialSafetensors, shard_of_tensor
 from isomix.errors import IsomixWarning, ModelError, OfflineError
 from isomix.projectors.checkpoints import projectors_from
@@ -113,7 +114,8 @@ def read_from_hub(
     try:
         kept.mkdir(parents=True, exist_ok=True)
         projectors.save(copy)
-        reference.write_text(copy.stem)
+        with writing(reference) as temporary:
+            temporary.write_text(copy.stem)
     except OSError as error:
         warnings.warn(f"the projectors of {name} could not be kept in {kept}: {error}.", IsomixWarning, stacklevel=4)
     return projectors

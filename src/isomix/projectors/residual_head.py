@@ -14,9 +14,8 @@ import numpy as np
 import scipy.special
 from numpy.typing import ArrayLike
 
-from isomix._arrays import Floats, as_matrix, blocks
+from isomix._arrays import Doubles, Floats, as_matrix, blocks
 from isomix.errors import InputError, ModelError
-from isomix.linalg import Doubles
 from isomix.projectors.projectors import Projectors
 
 __all__ = ["ACTIVATIONS", "Linearisation", "ResidualHead", "name_activation"]

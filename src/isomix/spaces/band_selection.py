@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix, blocks
+from isomix._arrays import Doubles, Floats, as_matrix, blocks
 from isomix.errors import InputError
-from isomix.linalg import Doubles, ProductSVD, coordinate_map, normalize_rows
+from isomix.linalg import ProductSVD, coordinate_map, normalize_rows
 from isomix.projectors import Projectors
 from isomix.spaces.bands import Band
 from isomix.spaces.spectrum import affine_weights, leading_outliers

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from isomix._arrays import Floats, as_matrix, blocks, working_dtype
-from isomix._documents import Document, read_document, write_document
+from isomix._arrays import Doubles, Floats, as_matrix, blocks, working_dtype
+from isomix._documents import Document, load, write_document
 from isomix._estimators import check_fitted, check_rows
 from isomix._extras import require
-from isomix.errors import FileFormatError, InputError
-from isomix.linalg import Doubles, normalize_rows
+from isomix.errors import InputError
+from isomix.linalg import normalize_rows
 
 if TYPE_CHECKING:
     from isomix.exports.torch_module import SpaceModule
@@ -243,17 +243,7 @@ def load_space(path: str | os.PathLike[str]) -> Space:
     FileFormatError
         Not such a file, of an unknown version or method, or with inconsistent shapes.
     """
-    document = read_document(path, "space")
-    if document.method not in SPACES:
-        raise FileFormatError(
-            f"{os.fspath(path)}: unknown space {document.method!r}; this isomix knows {', '.join(sorted(SPACES))}."
-        )
-    try:
-        return SPACES[document.method]._from_document(document, path)
-    except FileFormatError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{os.fspath(path)} cannot be used: {type(error).__name__}: {error}") from error
+    return load(path, "space", {method: space._from_document for method, space in SPACES.items()})
 
 
 class RowMap:

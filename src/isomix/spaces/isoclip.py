@@ -9,11 +9,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix
+from isomix._arrays import Doubles, Floats, as_matrix
 from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fitted
 from isomix.errors import BandError, InputError, ModalityError, ModelError
-from isomix.linalg import Doubles, ProductSVD, coordinate_map
+from isomix.linalg import ProductSVD, coordinate_map
 from isomix.projectors import Projectors
 from isomix.spaces.band_selection import Choice, automatic_band
 from isomix.spaces.bands import Band, check_band, published_band

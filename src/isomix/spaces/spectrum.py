@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isomix._arrays import Floats, as_matrix
+from isomix._arrays import Doubles, Floats, as_matrix
 from isomix.errors import BandError, ModelError
-from isomix.linalg import Doubles, ProductSVD, coordinate_map, normalize_rows, svd_of_product
+from isomix.linalg import ProductSVD, coordinate_map, normalize_rows, svd_of_product
 from isomix.projectors import Projectors
 from isomix.spaces.bands import Band, published_band
 

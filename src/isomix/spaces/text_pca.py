@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix, check_integer, working_dtype
+from isomix._arrays import Doubles, Floats, as_matrix, check_integer, working_dtype
 from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fit_rows
 from isomix.errors import InputError
-from isomix.linalg import Doubles, normalize_rows, principal_directions
+from isomix.linalg import normalize_rows, principal_directions
 from isomix.spaces.band_selection import Choice, choose, draw_sample, nearest_rows, subsample
 from isomix.spaces.bands import Band
 from isomix.spaces.base import Space

@@ -9,11 +9,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import blocks, check_integer
+from isomix._arrays import Doubles, blocks, check_integer
 from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fit_rows
 from isomix.errors import InputError
-from isomix.linalg import Doubles
 from isomix.spaces.base import BLOCK_ROWS, Space
 
 __all__ = ["PCAWhitening", "ZCAWhitening", "covariance"]
