@@ -12,55 +12,55 @@ from training.config import CONFIG, OUTPUT
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from training.corpora import fetch
+    from training.data.corpora import fetch
 
     fetch(options.config, options.output)
 
 
 def _render(options: argparse.Namespace) -> None:
-    from training.render import render_corpora
+    from training.data.render import render_corpora
 
     render_corpora(options.config, options.output)
 
 
 def _caption(options: argparse.Namespace) -> None:
-    from training.captions import caption_corpora
+    from training.data.captions import caption_corpora
 
     caption_corpora(options.config, options.output)
 
 
 def _recognise(options: argparse.Namespace) -> None:
-    from training.recognise import recognise
+    from training.data.recognise import recognise
 
     recognise(options.config, options.output, weights=options.weights, to=options.to)
 
 
 def _split(options: argparse.Namespace) -> None:
-    from training.splits import make_dataset
+    from training.data.splits import make_dataset
 
     make_dataset(options.config, options.output)
 
 
 def _teacher(options: argparse.Namespace) -> None:
-    from training.teacher import make_teacher
+    from training.model.teacher import make_teacher
 
     make_teacher(options.config, options.output)
 
 
 def _train(options: argparse.Namespace) -> None:
-    from training.train import train
+    from training.model.train import train
 
     train(options.config, options.output, name=options.name, seed=options.seed, stop=options.steps)
 
 
 def _project(options: argparse.Namespace) -> None:
-    from training.project import project
+    from training.model.project import project
 
     project(options.config, options.output, name=options.name, seed=options.seed)
 
 
 def _export(options: argparse.Namespace) -> None:
-    from training.export import export
+    from training.model.export import export
 
     export(options.config, options.output, name=options.name)
 
@@ -85,14 +85,14 @@ def _add_train(stage: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training.evaluate import evaluate
+    from training.report.evaluate import evaluate
 
     for run in options.runs:
         sys.stdout.write(f"{evaluate(run, options.output, options.config, _say)}\n")
 
 
 def _report(options: argparse.Namespace) -> None:
-    from training.report import report
+    from training.report.page import report
 
     sys.stdout.write(report(options.runs, options.baseline, options.output, options.page, options.figures))
 

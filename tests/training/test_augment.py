@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from training.augment import LUMINANCE, AugmentConfig, augment, composite_on_white
+from training.model.augment import LUMINANCE, AugmentConfig, augment, composite_on_white
 
 NOTHING = AugmentConfig(
     rotation=0, scale=(1, 1), stretch=0, shift=0, stroke=0, outline=0, white=1, black=1, grey=0, invert=0, color=0

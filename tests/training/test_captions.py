@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.captions import caption_corpora, strip_style
-from training.words import EmojiNames, Nouns, plain
+from training.data.captions import caption_corpora, strip_style
+from training.data.words import EmojiNames, Nouns, plain
 
 
 def write(path: Path, text: object) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from isomix.errors import InputError
 from training.config import CONFIG
-from training.corpora import Corpus, drawings, fetch, read_corpora
+from training.data.corpora import Corpus, drawings, fetch, read_corpora
 
 PATH = '<path d="M0 0h1v1H0z"/>'
 

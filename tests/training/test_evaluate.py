@@ -21,14 +21,24 @@ from isomix.spaces import IsoCLIP
 from isomix.spaces.bands import Band
 from training.__main__ import main
 from training.config import CONFIG
-from training.encodings import Encodings, on_white, raw_pixels
-from training.episodes import accuracies, draws, effects, mean_and_halfwidth
-from training.evaluate import weights_folder
-from training.gate import Cell, failing, failures, gate
-from training.index import Index
-from training.report import fill, read
-from training.retrieval import Grid, average_precisions, mean_interval
-from training.tasks import PERHAPS_SEEN, TRANSFER, Limits, Task, classes, picture_tasks, text_tasks, texts_to_images
+from training.data.index import Index
+from training.data.pixels import on_white, raw_pixels
+from training.report.encodings import Encodings
+from training.report.episodes import accuracies, draws, effects, mean_and_halfwidth
+from training.report.evaluate import weights_folder
+from training.report.gate import Cell, failing, failures, gate
+from training.report.page import fill, read
+from training.report.retrieval import Grid, average_precisions, mean_interval
+from training.report.tasks import (
+    PERHAPS_SEEN,
+    TRANSFER,
+    Limits,
+    Task,
+    classes,
+    picture_tasks,
+    text_tasks,
+    texts_to_images,
+)
 
 STYLES = ("twemoji", "noto", "fxemoji")
 LIMITS = Limits(60, 20, 6, STYLES, 0)
@@ -278,7 +288,7 @@ def test_unknown_weights_are_refused(tmp_path: Path) -> None:
 def test_the_whole_evaluation_and_its_report(
     output: Path, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.evaluate.TIMED_CALLS", 1)
+    monkeypatch.setattr("training.report.evaluate.TIMED_CALLS", 1)
     packaged = Path(EmbeddedEncoder.__init__.__code__.co_filename).with_name("weights")
     common = ["--config", str(config), "--output", str(output)]
     assert main(["evaluate", *common, "packaged", f"again={packaged}"]) == 0
@@ -314,7 +324,7 @@ PLACES = ("images", "isoclip", "texts", "text-to-image", "few-shot", "effects", 
 
 def test_the_settings_of_the_recipe_can_be_read() -> None:
     from training.config import load_section
-    from training.evaluate import Settings
+    from training.report.evaluate import Settings
 
     settings = load_section(Settings, "evaluate", CONFIG)
     assert dataclasses.asdict(settings.limits)["seed"] == settings.seed

@@ -9,8 +9,8 @@ from PIL import Image
 
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import ModelError
-from training.export import Graph, image_graph, largest_difference, resizing, write_weights
-from training.tower import Model, TowerConfig, normalized
+from training.model.export import Graph, image_graph, largest_difference, resizing, write_weights
+from training.model.tower import Model, TowerConfig, normalized
 
 
 @pytest.fixture(scope="module")

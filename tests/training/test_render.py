@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.corpora import Drawing
-from training.files import atomic
+from training.data.corpora import Drawing
+from training.files import write_array
 
 pytest.importorskip("resvg_py", reason="needs training/requirements.txt")
-from training.render import fit, render, render_corpora
+from training.data.render import fit, render, render_corpora
 
 
 def svg(body: str, width: float, height: float, unit: str = "") -> str:
@@ -127,14 +127,15 @@ def test_a_corpus_is_drawn_once_and_again_when_its_drawings_change(tmp_path: Pat
     assert np.load(output / "pictures/art.npy").shape == (2, 8, 8, 4)
 
 
-def test_an_interruption_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
+def test_an_interruption_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.npy"
+    write_array(path, np.arange(3))
 
-    def interrupted(temporary: Path) -> None:
-        temporary.write_text("ne")
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(np, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        atomic(path, interrupted)
-    assert path.read_text() == "old"
+        write_array(path, np.arange(4))
+    assert np.load(path).tolist() == [0, 1, 2]
+    assert [file.name for file in tmp_path.iterdir()] == ["file.npy"]

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import training.recognise as recognise_module
+import training.data.recognise as recognise_module
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError
 from training.__main__ import main
-from training.captions import caption_corpora
 from training.config import CONFIG, load_section
-from training.duplicates import leaks, small_pixels
-from training.encodings import on_white
-from training.splits import SPLITS, Splits, assign, load_rows, make_dataset, read_list
+from training.data.captions import caption_corpora
+from training.data.duplicates import leaks
+from training.data.pixels import on_white, small_pixels
+from training.data.splits import SPLITS, Splits, assign, load_rows, make_dataset, read_list
 
 SETTINGS = load_section(Splits, "splits", CONFIG)
 USES = {"a": "train", "b": "train", "art": "train", "style": "held-out style", "photos": "transfer"}
@@ -175,7 +175,7 @@ first_weights_min_count = 2
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four small corpora of SVGs, drawn and captioned; one drawing of a training set stands in the held-out style too."""
     pytest.importorskip("resvg_py", reason="needs training/requirements.txt")
-    from training.render import render_corpora
+    from training.data.render import render_corpora
 
     folder = tmp_path_factory.mktemp("output")
 

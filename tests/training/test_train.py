@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isomix.errors import InputError
-from training.batches import Sampler, TrainingSet, generators
-from training.look import cross_style_map, look
-from training.project import ProjectConfig, encode_texts, fit_projectors
-from training.recipe import Leg, TrainConfig
-from training.run import Run, contrastive_loss
-from training.teacher import DistillConfig, Teacher, distill_text, nouns
-from training.text import Captions, tokenize
-from training.tower import Model, TextTower, TowerConfig, normalized
-from training.train import load_model, train
+from training.model.batches import Sampler, TrainingSet, generators
+from training.model.look import cross_style_map, look
+from training.model.project import ProjectConfig, encode_texts, fit_projectors
+from training.model.recipe import Leg, TrainConfig
+from training.model.run import Run, contrastive_loss
+from training.model.teacher import DistillConfig, Teacher, distill_text, nouns
+from training.model.text import Captions, tokenize
+from training.model.tower import Model, TextTower, TowerConfig, normalized
+from training.model.train import load_model, train
 
 TOWER = TowerConfig((8, 16, 32), (1, 1, 1), stem_width=8, text_width=32, text_hidden=32, embedding=24)
 CONFIG = TrainConfig((Leg(32, 10**6),), batch=32, warmup=5, precision="float32", threads=1, tower=TOWER)

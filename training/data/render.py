@@ -17,8 +17,9 @@ import resvg_py
 from PIL import Image
 
 from training.config import load_section
-from training.corpora import Drawing, drawings, read_corpora
-from training.files import Pixels, write_array, write_text
+from training.data.corpora import Drawing, drawings, read_corpora
+from training.data.pixels import Pixels
+from training.files import write_array, write_text
 
 __all__ = ["Render", "fit", "render", "render_corpora"]
 

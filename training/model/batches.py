@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from isomix._files import writing
 from isomix.errors import InputError
-from training.files import atomic
-from training.splits import load_rows
-from training.text import Captions
+from training.data.splits import load_rows
+from training.model.text import Captions
 
 __all__ = ["Batch", "Sampler", "TrainingSet", "generators"]
 
@@ -106,14 +106,11 @@ def _development_concepts(names: NDArray[Any], source: Integers, part: float) ->
 def _level(pictures: NDArray[np.uint8], side: int, path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-
-        def write(part: Path) -> None:
+        with writing(path) as part:
             made = np.lib.format.open_memmap(part, "w+", np.uint8, (len(pictures), 4, side, side))
             for start in range(0, len(pictures), 2048):
                 made[start : start + 2048] = _premultiplied(np.array(pictures[start : start + 2048]), side)
             made.flush()
-
-        atomic(path, write)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 

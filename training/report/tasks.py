@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix.errors import InputError
-from training.index import Index, Rows
+from training.data.index import Index, Rows
 
 __all__ = [
     "PERHAPS_SEEN",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from training.tables import table
-from training.tasks import PERHAPS_SEEN, TRANSFER
+from training.report.tables import table
+from training.report.tasks import PERHAPS_SEEN, TRANSFER
 
 __all__ = ["Cell", "cells", "failing", "failures", "gate"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isomix.errors import InputError
-from training.corpora import read_json
+from training.data.corpora import read_json
 
 __all__ = ["Emoji", "EmojiNames", "Nouns", "plain"]
 

@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from isomix._files import writing
 from training.config import load_section
-from training.corpora import Corpus, drawings, read_corpora, read_json
-from training.files import atomic
-from training.words import EmojiNames, Nouns, plain
+from training.data.corpora import Corpus, drawings, read_corpora, read_json
+from training.data.words import EmojiNames, Nouns, plain
 
 __all__ = ["Caption", "Captions", "caption_corpora", "strip_style"]
 
@@ -116,7 +116,8 @@ def caption_corpora(config: Path, output: Path) -> None:
         sys.stderr.write(f"\rcaption {name}: {len(rows)} pictures in all\x1b[K")
     sys.stderr.write("\n")
     table = pa.Table.from_pylist(rows)
-    atomic(output / "captions.parquet", lambda path: pq.write_table(table, path))
+    with writing(output / "captions.parquet") as part:
+        pq.write_table(table, part)
 
 
 def _tidy(captions: Iterable[str], settings: Captions) -> list[str]:

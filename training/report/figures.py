@@ -9,7 +9,7 @@ import numpy as np
 
 from isomix.plotting.plots import GREY, SERIES, new_figure, plot_accuracy, plot_bands, save_figure
 from isomix.spaces.bands import Band
-from training.episodes import mean_and_halfwidth
+from training.report.episodes import mean_and_halfwidth
 
 __all__ = ["draw_figures"]
 

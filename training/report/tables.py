@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from training.episodes import mean_and_halfwidth
+from training.report.episodes import mean_and_halfwidth
 
 __all__ = ["table", "tables"]
 

@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from isomix._files import writing
 from isomix.errors import InputError
 from training.config import load_section
-from training.corpora import read_corpora
-from training.duplicates import leaks, small_pixels
-from training.files import Pixels, atomic, write_text
+from training.data.corpora import read_corpora
+from training.data.duplicates import leaks
+from training.data.pixels import Pixels, small_pixels
+from training.files import write_text
 
 __all__ = ["SPLITS", "Rows", "Splits", "assign", "family_of", "gather", "load_rows", "make_dataset", "read_list"]
 
@@ -141,9 +143,11 @@ def make_dataset(config: Path, output: Path) -> None:
     folder.mkdir(exist_ok=True)
     # An index never stands beside pictures of another run: it goes first and comes last.
     (folder / "index.parquet").unlink(missing_ok=True)
-    atomic(folder / "pictures.npy", lambda path: _write(path, pictures, order))
+    with writing(folder / "pictures.npy") as part:
+        _write(part, pictures, order)
     write_text(folder / "summary.json", json.dumps(_summary(table), indent=1) + "\n")
-    atomic(folder / "index.parquet", lambda path: pq.write_table(table, path))
+    with writing(folder / "index.parquet") as part:
+        pq.write_table(table, part)
     sys.stderr.write(f"split: {dict(Counter(table['split'].to_pylist()))}\n")
 
 

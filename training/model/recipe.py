@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from training.augment import AugmentConfig
-from training.teacher import DistillConfig
-from training.tower import TowerConfig
+from training.model.augment import AugmentConfig
+from training.model.teacher import DistillConfig
+from training.model.tower import TowerConfig
 
 __all__ = ["Leg", "TrainConfig"]
 

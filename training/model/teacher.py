@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isomix.errors import InputError, ModelError
-from training.batches import generators
 from training.config import load_section
+from training.data.splits import load_rows
 from training.files import write_array, write_text
-from training.splits import load_rows
-from training.text import tokenize
-from training.tower import TextTower, normalized, uses_bfloat16
+from training.model.batches import generators
+from training.model.text import tokenize
+from training.model.tower import TextTower, normalized, uses_bfloat16
 
 __all__ = ["DistillConfig", "Teacher", "TeacherConfig", "distill_text", "make_teacher", "nouns"]
 

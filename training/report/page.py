@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from isomix.errors import InputError
-from training.gate import cells, failing, gate
-from training.tables import tables
+from training.files import write_text
+from training.report.gate import cells, failing, gate
+from training.report.tables import tables
 
 __all__ = ["fill", "read", "report"]
 
@@ -37,11 +38,11 @@ def report(names: Sequence[str], baseline: str, output: Path, page: Path | None,
     judged = cells(runs, first) if runs else []
     made = tables(runs, first) | {"gate": gate(judged) if runs else "Nothing to judge: only the baseline."}
     if figures is not None:
-        from training.figures import draw_figures
+        from training.report.figures import draw_figures
 
         draw_figures([*runs, first][0], figures)
     if page is not None:
-        page.write_text(fill(page.read_text(encoding="utf-8"), made), encoding="utf-8")
+        write_text(page, fill(page.read_text(encoding="utf-8"), made))
     if runs:
         made["failing cells"] = failing(judged)  # for the screen: the list is long
     return "\n\n".join(f"### {name}\n\n{content}" for name, content in made.items()) + "\n"

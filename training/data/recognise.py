@@ -15,9 +15,9 @@ import numpy as np
 
 from isomix._arrays import blocks
 from isomix.encoders.embedded import EmbeddedEncoder
-from training.encodings import on_white
+from training.data.pixels import on_white
+from training.data.splits import family_of, gather
 from training.files import write_text
-from training.splits import family_of, gather
 
 __all__ = ["recognise"]
 
@@ -46,18 +46,18 @@ def recognise(config: Path, output: Path, *, weights: Path | None, to: Path) -> 
         if kind == "emoji" and uses[source] == "train"
     ]
     count = Counter(concept for _, concept in trained)
-    kept = [(row, concept) for row, concept in trained if count[concept] >= MIN_DRAWINGS]
-    concepts, label = np.unique([concept for _, concept in kept], return_inverse=True)
+    drawings = [(row, concept) for row, concept in trained if count[concept] >= MIN_DRAWINGS]
+    concepts, label = np.unique([concept for _, concept in drawings], return_inverse=True)
     encoder = EmbeddedEncoder("as-trained", weights=weights)
     texts = encoder.encode_text(concepts.tolist()).embeddings
     ranks = []
-    for part in blocks(len(kept), 256):
-        rgb = on_white(np.stack([pictures[row] for row, _ in kept[part]]))
+    for part in blocks(len(drawings), 256):
+        rgb = on_white(np.stack([pictures[row] for row, _ in drawings[part]]))
         scores = encoder.encode_image(list(rgb), show_progress_bar=False).embeddings @ texts.T
         own = scores[np.arange(len(scores)), label[part]]
         ranks.append((scores > own[:, None]).sum(axis=1))
     recognised = np.concatenate(ranks) < AMONG
-    families, family = np.unique([family_of(concept) for _, concept in kept], return_inverse=True)
+    families, family = np.unique([family_of(concept) for _, concept in drawings], return_inverse=True)
     share = np.bincount(family, recognised) / np.bincount(family)
     listed = families[share < SHARE].tolist()
     histogram = np.histogram(share, bins=10, range=(0, 1))[0].tolist()

@@ -11,17 +11,18 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from isomix._files import writing
 from isomix.errors import FileFormatError
-from training.files import atomic
 
 __all__ = ["load_checkpoint", "read_metadata", "save_checkpoint", "save_tensors"]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and JSON metadata, whole or not at all."""
-    kept = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    copies = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     header = {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}
-    atomic(path, lambda temporary: temporary.write_bytes(save(kept, header)))
+    with writing(path) as part:
+        part.write_bytes(save(copies, header))
 
 
 def save_checkpoint(

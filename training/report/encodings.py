@@ -1,4 +1,4 @@
-"""Features of pictures and captions under one folder of weights, kept on disk by fingerprint, and the raw-pixel control."""
+"""Features of pictures and captions under one folder of weights, kept on disk by fingerprint."""
 
 from __future__ import annotations
 
@@ -11,30 +11,14 @@ from numpy.typing import NDArray
 
 from isomix._arrays import blocks
 from isomix.encoders.embedded import EmbeddedEncoder
-from isomix.linalg import normalize_rows
+from training.data.pixels import on_white
 from training.files import write_array
 
-__all__ = ["PAIRS", "Encodings", "on_white", "raw_pixels"]
+__all__ = ["PAIRS", "Encodings"]
 
 PAIRS = {"converged": "", "as-trained": "as-trained"}
 """Name of a pair of projectors here → its name in the encoder's spec."""
-SIDE = 16
 Features = NDArray[np.float32]
-
-
-def on_white(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGBA with straight alpha, (n, h, w, 4), to RGB on white, (n, h, w, 3)."""
-    alpha = pictures[..., 3:].astype(np.uint16)
-    color = pictures[..., :3].astype(np.uint16)
-    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def raw_pixels(pictures: NDArray[np.uint8]) -> Features:
-    """The control: RGB on white, averaged to 16 x 16, centred; (n, 768). What retrieval owes to outlines and colours alone."""
-    rgb = on_white(pictures).astype(np.float32)
-    n, height, width, _ = rgb.shape
-    small = rgb.reshape(n, SIDE, height // SIDE, SIDE, width // SIDE, 3).mean(axis=(2, 4)).reshape(n, -1)
-    return np.asarray(normalize_rows(small - small.mean(axis=0), "raw pixels"))
 
 
 class Encodings:
@@ -77,7 +61,7 @@ class Encodings:
             ]
             return np.concatenate(parts)
 
-        return self._kept(encode, pictures.tobytes())[where]
+        return self._stored(encode, pictures.tobytes())[where]
 
     def text_features(self, captions: list[str]) -> Features:
         """Pre-projection features of captions, (n, d_text)."""
@@ -86,9 +70,9 @@ class Encodings:
             forward = next(iter(self.encoders.values())).forward_texts
             return np.concatenate([forward(captions[part]) for part in blocks(len(captions), 256)])
 
-        return self._kept(encode, "\n".join(captions).encode())
+        return self._stored(encode, "\n".join(captions).encode())
 
-    def _kept(self, encode: Callable[[], Features], content: bytes) -> Features:
+    def _stored(self, encode: Callable[[], Features], content: bytes) -> Features:
         digest = hashlib.sha256(content)
         for encoder in self.encoders.values():
             digest.update(encoder.fingerprint.encode())

@@ -8,30 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix.neighbors import near_pairs
-from training.files import Pixels
 
-__all__ = ["leaks", "small_pixels"]
-
-
-def small_pixels(picture: Pixels, side: int) -> NDArray[np.float32]:
-    """Pixels of one picture on white, reduced and centred.
-
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (large, large, 4)
-        Straight alpha; ``large`` a multiple of ``side``.
-    side : int
-
-    Returns
-    -------
-    ndarray of float32, shape (3 * side * side,)
-        In [-1, 1], less the mean of the picture.
-    """
-    alpha = picture[..., 3:].astype(np.float32) / 255
-    white = picture[..., :3] / np.float32(255) * alpha + (1 - alpha)
-    step = picture.shape[0] // side
-    small = white.reshape(side, step, side, step, 3).mean(axis=(1, 3)).ravel()
-    return np.asarray(small - small.mean(), np.float32)
+__all__ = ["leaks"]
 
 
 def leaks(
@@ -42,7 +20,7 @@ def leaks(
     Parameters
     ----------
     pixels : ndarray of float32, shape (n, d)
-        From :func:`small_pixels`.
+        From :func:`training.data.pixels.small_pixels`.
     splits : sequence of str, n of them
         All but "train" and "dropped" are held out.
     threshold : float

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isomix.errors import InputError
-from training.augment import augment
-from training.batches import Batch, Sampler, TrainingSet, generators
-from training.checkpoints import load_checkpoint, read_metadata, save_checkpoint, save_tensors
-from training.look import look
-from training.recipe import TrainConfig
-from training.teacher import Teacher
-from training.tower import Model, normalized, uses_bfloat16
+from training.files import write_text
+from training.model.augment import augment
+from training.model.batches import Batch, Sampler, TrainingSet, generators
+from training.model.checkpoints import load_checkpoint, read_metadata, save_checkpoint, save_tensors
+from training.model.look import look
+from training.model.recipe import TrainConfig
+from training.model.teacher import Teacher
+from training.model.tower import Model, normalized, uses_bfloat16
 
 __all__ = ["Run", "contrastive_loss"]
 
@@ -176,7 +177,7 @@ class Run:
     def describe(self, **more: Any) -> None:
         """Write ``run.json``: what the run depends on, and how it ended."""
         text = json.dumps(self.description() | more, indent=1)
-        (self.folder / "run.json").write_text(text + "\n", encoding="utf-8")
+        write_text(self.folder / "run.json", text + "\n")
 
     def save(self) -> None:
         """Write the checkpoint."""

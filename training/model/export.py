@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from isomix.errors import InputError, ModelError
-from training.augment import composite_on_white
-from training.batches import TrainingSet
-from training.checkpoints import save_tensors
 from training.config import load_section
-from training.project import ProjectConfig
-from training.recipe import TrainConfig
-from training.text import TOKENIZER
-from training.tower import (
+from training.model.augment import composite_on_white
+from training.model.batches import TrainingSet
+from training.model.checkpoints import save_tensors
+from training.model.project import ProjectConfig
+from training.model.recipe import TrainConfig
+from training.model.text import TOKENIZER
+from training.model.tower import (
     FIRST_SPECIAL,
     PADDING,
     PIXEL_MEAN,
@@ -36,7 +36,7 @@ from training.tower import (
     TextBlock,
     TextTower,
 )
-from training.train import load_model
+from training.model.train import load_model
 
 __all__ = ["export", "image_graph", "resizing", "text_graph", "write_weights"]
 

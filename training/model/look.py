@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.augment import composite_on_white
-from training.batches import TrainingSet
-from training.tower import Model, normalized
+from training.model.augment import composite_on_white
+from training.model.batches import TrainingSet
+from training.model.tower import Model, normalized
 
 __all__ = ["cross_style_map", "encode_pictures", "look"]
 

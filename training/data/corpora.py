@@ -181,18 +181,18 @@ def drawings(folder: Path, corpus: Corpus) -> list[Drawing]:
         trim = corpus.kind == "clip art"
         found = [Drawing(path.relative_to(root).with_suffix("").as_posix(), path, trim=trim) for path in paths]
     exclude = re.compile(corpus.exclude) if corpus.exclude else None
-    kept = [
+    chosen = [
         drawing
         for drawing in found
         if not (exclude and exclude.search(drawing.name))
         and not (corpus.kind == "emoji" and SKIN_TONES.search(drawing.name))
     ]
-    if not kept:
+    if not chosen:
         raise InputError(
             f"{folder}: no pictures. Run `python -m training fetch` first, or remove the folder and run it."
         )
     # A drawing that comes as PNG and as SVG counts once.
-    return list({drawing.name: drawing for drawing in sorted(kept)}.values())
+    return list({drawing.name: drawing for drawing in sorted(chosen)}.values())
 
 
 def _iconify(folder: Path, corpus: Corpus) -> list[Drawing]:

@@ -25,11 +25,13 @@ from isomix.spaces.band_selection import decide
 from isomix.spaces.bands import Band
 from isomix.spaces.spectrum import spectrum
 from training.config import load_section
-from training.encodings import Encodings, raw_pixels
-from training.episodes import accuracies, draws, effects
-from training.index import Index
-from training.retrieval import Grid, average_precisions, mean_interval
-from training.tasks import (
+from training.data.index import Index
+from training.data.pixels import raw_pixels
+from training.files import write_text
+from training.report.encodings import Encodings
+from training.report.episodes import accuracies, draws, effects
+from training.report.retrieval import Grid, average_precisions, mean_interval
+from training.report.tasks import (
     Classes,
     Limits,
     Task,
@@ -159,7 +161,7 @@ def evaluate(run: str, output: Path, config: Path, say: Callable[[str], object] 
     step("speed")
     target.mkdir(parents=True, exist_ok=True)
     path = target / f"{name}.json"
-    path.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(result, indent=1))
     return path
 
 

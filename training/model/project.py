@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from training.augment import AugmentConfig, augment, composite_on_white
-from training.batches import Sampler, TrainingSet, generators
-from training.checkpoints import read_metadata, save_tensors
 from training.config import load_section
-from training.look import encode_pictures
-from training.recipe import TrainConfig
-from training.run import contrastive_loss
-from training.tower import Model, normalized, uses_bfloat16
-from training.train import load_model
+from training.model.augment import AugmentConfig, augment, composite_on_white
+from training.model.batches import Sampler, TrainingSet, generators
+from training.model.checkpoints import read_metadata, save_tensors
+from training.model.look import encode_pictures
+from training.model.recipe import TrainConfig
+from training.model.run import contrastive_loss
+from training.model.tower import Model, normalized, uses_bfloat16
+from training.model.train import load_model
 
 __all__ = ["ProjectConfig", "encode_texts", "fit_projectors", "project"]
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from isomix.errors import InputError
-from training.batches import TrainingSet
-from training.checkpoints import load_checkpoint
 from training.config import load_section
-from training.recipe import TrainConfig
-from training.run import Run
-from training.teacher import Teacher, distill_text
-from training.tower import Model
+from training.files import write_text
+from training.model.batches import TrainingSet
+from training.model.checkpoints import load_checkpoint
+from training.model.recipe import TrainConfig
+from training.model.run import Run
+from training.model.teacher import Teacher, distill_text
+from training.model.tower import Model
 
 __all__ = ["load_model", "train"]
 
@@ -86,8 +87,8 @@ def load_model(run: Path, config: TrainConfig) -> Model:
 def _cut_log(log: Path, step: int) -> None:
     """Forget what was logged after the checkpoint."""
     if log.is_file():
-        kept = [line for line in log.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < step]
-        log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        before = [line for line in log.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] < step]
+        write_text(log, "".join(line + "\n" for line in before))
 
 
 def _show(record: dict[str, Any], last: int, seconds: float) -> None:

@@ -13,7 +13,7 @@ from isomix.metrics.bootstrap import bootstrap_intervals
 from isomix.projectors import Projectors
 from isomix.spaces.band_selection import band_grid
 from isomix.spaces.bands import Band
-from training.tasks import Task
+from training.report.tasks import Task
 
 __all__ = ["Grid", "average_precisions", "mean_interval"]
 
@@ -75,8 +75,8 @@ class Grid:
 
     def embeddings(self, band: Band) -> Floats:
         """Unit rows, z = F c over the directions of the band; ``Band(0, 0)`` gives the plain embeddings."""
-        kept = slice(band.k_top, self._coordinates.shape[1] - band.k_bottom)
-        return normalize_rows(self._coordinates[:, kept] @ self._projected[:, kept].T)
+        directions = slice(band.k_top, self._coordinates.shape[1] - band.k_bottom)
+        return normalize_rows(self._coordinates[:, directions] @ self._projected[:, directions].T)
 
     def precisions(self, task: Task) -> dict[Band, Doubles]:
         """Average precision of every query for every band."""

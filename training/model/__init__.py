@@ -1,0 +1,1 @@
+"""From the data set to weights: towers, teacher, training, export."""

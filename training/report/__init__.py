@@ -1,0 +1,1 @@
+"""What the weights are worth: tasks, figures, tables and the gate."""
