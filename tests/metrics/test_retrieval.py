@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, nd
 import isomix
 from isomix.errors import InputError
 from isomix.metrics import (
+    average_precisions,
     bootstrap_intervals,
     classification_metrics,
     retrieval_metrics,
@@ -174,7 +175,7 @@ def test_bootstrap_of_queries(rng):
         ((np.eye(1), [0]), "no query has a relevant row"),
         ((np.eye(3), [0, 0]), r"labels: got shape \(2,\), expected \(3,\)"),
         ((np.eye(3), [0, 0, 1], np.eye(3)), "one without the other"),
-        ((np.eye(3), [0, 0, 1], np.eye(4), [0, 0, 1, 1]), "width 3, expected 4"),
+        ((np.eye(3), [0, 0, 1], np.eye(4), [0, 0, 1, 1]), "gallery: got width 4, expected 3"),
         ((np.eye(3), [0, 0, 1], np.eye(3), ["a", "b", "c"]), "both to be names or both numbers"),
         ((np.eye(3), ["a", None, "a"]), "row 1 has no label"),
         ((np.eye(3), [0.0, np.nan, 0.0]), "row 1 has no label"),
@@ -329,3 +330,17 @@ def test_unusable_bootstrap():
             bootstrap_intervals(lambda weights: weights, 3, confidence=confidence)
     with pytest.raises(InputError, match="number of samples"):
         bootstrap_intervals(lambda weights: weights, 0)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_average_precisions_are_those_of_scikit_learn_and_leave_out_what_takes_no_part(seed, ties):
+    rng = np.random.default_rng(seed)
+    shape = (4, int(rng.integers(2, 30)))
+    scores = rng.integers(-2, 3, shape).astype(np.float32) if ties else rng.normal(size=shape)
+    relevant, out = rng.random(shape) < 0.4, rng.random(shape) < 0.2
+    scores[out] = -np.inf
+    for row, hits, absent, value in zip(scores, relevant, out, average_precisions(scores, relevant)):
+        if (hits & ~absent).any():
+            assert value == pytest.approx(average_precision_score(hits[~absent], row[~absent]))
+        else:
+            assert np.isnan(value)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
-from isomix.metrics.retrieval import scores_metrics
+from isomix.metrics import scores_metrics
 from isomix.spaces import IsoCLIP
 from isomix.spaces.bands import Band
 from training.__main__ import main
@@ -28,7 +28,7 @@ from training.report.episodes import accuracies, draws, effects, mean_and_halfwi
 from training.report.evaluate import weights_folder
 from training.report.gate import Cell, failing, failures, gate
 from training.report.page import fill, read
-from training.report.retrieval import Grid, average_precisions, mean_interval
+from training.report.retrieval import Grid, mean_interval, task_precisions
 from training.report.tasks import (
     PERHAPS_SEEN,
     TRANSFER,
@@ -115,7 +115,7 @@ def test_average_precisions_are_those_of_the_metrics(seed: int, ties: bool) -> N
     scores[excluded] = -2.0  # below every cosine: takes no part
     relevant = (task.labels[task.queries][:, None] == task.labels[task.gallery]) & ~excluded
     expected = scores_metrics(scores, relevant, return_per_query=True)["per_query"]["mean_average_precision"]
-    np.testing.assert_allclose(average_precisions(Z, task), expected, rtol=1e-12)
+    np.testing.assert_allclose(task_precisions(Z, task), expected, rtol=1e-12)
 
 
 def test_queries_without_a_relevant_picture_are_dropped() -> None:
@@ -211,11 +211,11 @@ def test_the_grid_is_isoclip_and_begins_with_the_plain_embedding(index: Index, m
     features = np.random.default_rng(0).normal(size=(len(task.items), weight.shape[1])).astype(np.float32)
     precisions = Grid(projectors, features, modality).precisions(task)
     plain = normalize_rows(features @ weight.T)
-    np.testing.assert_allclose(precisions[Band(0, 0)], average_precisions(plain, task), atol=1e-3)
+    np.testing.assert_allclose(precisions[Band(0, 0)], task_precisions(plain, task), atol=1e-3)
     band = Band(4, 24)
     assert band in precisions
     iso = IsoCLIP(projectors, k_top=4, k_bottom=24, modality=modality).fit()
-    np.testing.assert_allclose(precisions[band], average_precisions(iso.transform(plain), task), atol=1e-3)
+    np.testing.assert_allclose(precisions[band], task_precisions(iso.transform(plain), task), atol=1e-3)
 
 
 def test_intervals_draw_whole_concepts() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isomix.metrics import average_precisions
 from training.model.augment import composite_on_white
 from training.model.batches import TrainingSet
 from training.model.tower import Model, normalized
@@ -29,17 +30,8 @@ def cross_style_map(embeddings: NDArray[np.float32], concept: NDArray[np.int64],
     For some hundred rows: it holds the whole matrix of cosines.
     """
     cosines = embeddings @ embeddings.T
-    galleries = [np.flatnonzero(source != own) for own in source]
-    precisions = [
-        _average_precision(cosines[row, gallery], concept[gallery] == concept[row])
-        for row, gallery in enumerate(galleries)
-    ]
-    return 100 * float(np.nanmean(precisions))
-
-
-def _average_precision(scores: NDArray[np.float32], relevant: NDArray[np.bool_]) -> float:
-    ranks = 1 + np.flatnonzero(relevant[np.argsort(-scores, kind="stable")])
-    return float((np.arange(1, len(ranks) + 1) / ranks).mean()) if len(ranks) else float("nan")
+    cosines[source[:, None] == source] = -np.inf
+    return 100 * float(np.nanmean(average_precisions(cosines, concept[:, None] == concept)))
 
 
 def look(model: Model, data: TrainingSet, side: int, *, half: bool) -> dict[str, float]:
@@ -60,5 +52,5 @@ def look(model: Model, data: TrainingSet, side: int, *, half: bool) -> dict[str,
     return {
         "map": cross_style_map(images.numpy(), concept, source),
         "feature_map": cross_style_map(normalized(features).numpy(), concept, source),
-        "text_map": 100 * float(np.mean([_average_precision(s, concept == c) for s, c in zip(scores, concept[first])])),
+        "text_map": 100 * float(average_precisions(scores, concept[first, None] == concept).mean()),
     }

@@ -18,7 +18,7 @@ from isomix import __version__
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
-from isomix.metrics.retrieval import retrieval_metrics
+from isomix.metrics import retrieval_metrics
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
 from isomix.spaces.band_selection import decide
@@ -30,7 +30,7 @@ from training.data.pixels import raw_pixels
 from training.files import write_text
 from training.report.encodings import Encodings
 from training.report.episodes import accuracies, draws, effects
-from training.report.retrieval import Grid, average_precisions, mean_interval
+from training.report.retrieval import Grid, mean_interval, task_precisions
 from training.report.tasks import (
     Classes,
     Limits,
@@ -185,7 +185,7 @@ def _raw(encodings: Encodings, tasks: list[Task], few: list[Classes], settings: 
     for task in tasks:
         Z = raw_pixels(encodings.pictures(np.asarray(task.items)))
         result["images"][task.name] = mean_interval(
-            average_precisions(Z, task), task.clusters[task.queries], settings.n_resamples, settings.seed
+            task_precisions(Z, task), task.clusters[task.queries], settings.n_resamples, settings.seed
         )
     for part in few:
         Z = raw_pixels(encodings.pictures(part.rows))
@@ -223,10 +223,10 @@ def _retrieval(
     over_bands = grid.precisions(task.thinned(settings.grid_queries))
     best = max(over_bands, key=lambda candidate: float(over_bands[candidate].mean()))
     bands = {"plain": Band(0, 0), "isoclip": band, "oracle": best}
-    methods = {name: average_precisions(grid.embeddings(used), task) for name, used in bands.items()}
-    methods["features"] = average_precisions(normalize_rows(features), task)
+    methods = {name: task_precisions(grid.embeddings(used), task) for name, used in bands.items()}
+    methods["features"] = task_precisions(normalize_rows(features), task)
     if text_pca is not None:
-        methods["text-pca"] = average_precisions(text_pca.transform(encoder.project_image(features)), task)
+        methods["text-pca"] = task_precisions(text_pca.transform(encoder.project_image(features)), task)
     clusters = task.clusters[task.queries]
 
     def interval(values: Doubles) -> dict[str, Any]:

@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from isomix._arrays import Floats, blocks
 from isomix.linalg import coordinate_map, normalize_rows, svd_of_product
-from isomix.metrics.bootstrap import bootstrap_intervals
+from isomix.metrics import average_precisions, bootstrap_intervals
 from isomix.projectors import Projectors
 from isomix.spaces.band_selection import band_grid
 from isomix.spaces.bands import Band
 from training.report.tasks import Task
 
-__all__ = ["Grid", "average_precisions", "mean_interval"]
+__all__ = ["Grid", "mean_interval", "task_precisions"]
 
 Doubles = NDArray[np.float64]
 QUERY_BLOCK = 256
 
 
-def average_precisions(Z: Floats, task: Task) -> Doubles:
+def task_precisions(Z: Floats, task: Task) -> Doubles:
     """Average precision of every query of a task.
 
     Parameters
@@ -33,7 +33,7 @@ def average_precisions(Z: Floats, task: Task) -> Doubles:
     Returns
     -------
     ndarray of float64, shape (n_queries,)
-        As :func:`isomix.metrics.retrieval.scores_metrics` defines it; equal scores are one threshold.
+        See :func:`isomix.metrics.average_precisions`.
     """
     result = np.empty(len(task.queries))
     gallery = Z[task.gallery].T
@@ -43,13 +43,7 @@ def average_precisions(Z: Floats, task: Task) -> Doubles:
         scores = Z[queries] @ gallery
         excluded = task.groups[queries][:, None] == groups
         scores[excluded] = -np.inf
-        relevant = (task.labels[queries][:, None] == labels) & ~excluded
-        ordered = np.sort(scores, axis=1)
-        for i, (row, chosen) in enumerate(zip(ordered, relevant)):
-            own = np.sort(scores[i, chosen])
-            at_least = len(row) - np.searchsorted(row, own, "left")
-            relevant_at_least = len(own) - np.searchsorted(own, own, "left")
-            result[part.start + i] = (relevant_at_least / at_least).mean()
+        result[part] = average_precisions(scores, task.labels[queries][:, None] == labels)
     return result
 
 
@@ -80,7 +74,7 @@ class Grid:
 
     def precisions(self, task: Task) -> dict[Band, Doubles]:
         """Average precision of every query for every band."""
-        return {band: average_precisions(self.embeddings(band), task) for band in self.bands}
+        return {band: task_precisions(self.embeddings(band), task) for band in self.bands}
 
 
 def mean_interval(values: Doubles, clusters: NDArray[Any], n_resamples: int, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the relevant items of one query stand among all its scores, without sorting all of them."""
+"""Where the relevant items of a query stand among all its scores, without sorting all of them; average precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.integer[Any]]
 
-__all__ = ["Ranking", "rank_relevant"]
+__all__ = ["Ranking", "average_precisions", "rank_relevant"]
 
 
 class Ranking(NamedTuple):
@@ -27,6 +27,43 @@ class Ranking(NamedTuple):
     ranks: Integers
     n_relevant_from: Integers
     n_from: Integers
+
+    @property
+    def precisions(self) -> NDArray[np.float64]:
+        """Precision from the best item down to each relevant one, shape (R,); their mean is the average precision."""
+        return np.asarray(self.n_relevant_from / self.n_from, np.float64)
+
+
+def average_precisions(scores: NDArray[np.floating[Any]], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Average precision of every query: the mean over its relevant items of the precision from the best item down to them.
+
+    The one definition of this project, in metrics and in the choice of bands alike. Equal scores are one threshold, so that
+    their order does not matter; scikit-learn's ``average_precision_score`` is the same. Revisited Oxford and Paris define
+    another one, see :func:`isomix.metrics.revisited_average_precision`.
+
+    Parameters
+    ----------
+    scores : ndarray of float32 or float64, shape (q, n)
+        Larger is better. Finite, or ``-inf`` for an item that does not take part, relevant or not.
+    relevant : ndarray of bool, shape (q, n)
+
+    Returns
+    -------
+    ndarray of float64, shape (q,)
+        NaN for a query without a relevant item.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> average_precisions(np.array([[0.9, 0.5, 0.5], [0.1, 0.2, -np.inf]]), np.array([[1, 0, 1], [0, 0, 1]], bool))
+    array([0.83333333,        nan])
+    """
+    values = np.full(len(scores), np.nan)
+    for query, (row, items) in enumerate(zip(scores, relevant & (scores > -np.inf), strict=True)):
+        places = np.flatnonzero(items)
+        if places.size:
+            values[query] = rank_relevant(row, places).precisions.mean()
+    return values
 
 
 def rank_relevant(scores: NDArray[np.floating[Any]], relevant: NDArray[np.intp]) -> Ranking:

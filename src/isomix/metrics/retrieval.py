@@ -14,7 +14,6 @@ from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.metrics.bootstrap import bootstrap_intervals
 from isomix.metrics.ranking import Ranking, rank_relevant
-from isomix.neighbors.blocked import check_widths
 
 __all__ = ["retrieval_metrics", "scores_metrics"]
 
@@ -104,8 +103,7 @@ def retrieval_metrics(
             "gallery and gallery_labels: got one without the other. Give both, or neither to search all against all."
         )
     queries = normalize_rows(as_matrix(embeddings, "embeddings", min_rows=1), "embeddings")
-    targets = queries if gallery is None else normalize_rows(as_matrix(gallery, "gallery", min_rows=1), "gallery")
-    check_widths(queries.shape[1], targets.shape[1])
+    targets = queries if gallery is None else _unit_gallery(gallery, queries.shape[1])
     own = gallery is None or remove_self
     if own and len(queries) != len(targets):
         raise InputError(
@@ -184,6 +182,11 @@ def scores_metrics(
     return collector.summary(return_per_query, confidence, n_resamples, seed)
 
 
+def _unit_gallery(gallery: ArrayLike, width: int) -> Floats:
+    rows = as_matrix(gallery, "gallery", width=width, width_of="that of the queries", min_rows=1)
+    return normalize_rows(rows, "gallery")
+
+
 def _block_rows(n_gallery: int, itemsize: int) -> int:
     return max(1, SCORE_BLOCK_BYTES // (itemsize * n_gallery))
 
@@ -256,7 +259,8 @@ class _Collector:
     def _figures(self, rankings: list[Ranking]) -> NDArray[np.float64]:
         sizes = np.array([len(ranking.ranks) for ranking in rankings])
         starts = np.cumsum(sizes) - sizes
-        ranks, n_relevant_from, n_from = (np.concatenate(column) for column in zip(*rankings))
+        ranks = np.concatenate([ranking.ranks for ranking in rankings])
+        precisions = np.concatenate([ranking.precisions for ranking in rankings])
         within = ranks <= np.repeat(sizes, sizes)
         place = np.arange(1, len(ranks) + 1) - np.repeat(starts, sizes)
 
@@ -264,7 +268,7 @@ class _Collector:
             return np.add.reduceat(values, starts, dtype=np.float64)
 
         columns = [
-            total(n_relevant_from / n_from) / sizes,
+            total(precisions) / sizes,
             total(within * place / ranks) / sizes,
             total(within) / sizes,
             1.0 / ranks[starts],

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from isomix._arrays import Doubles, Floats, as_matrix, blocks
 from isomix.errors import InputError
 from isomix.linalg import ProductSVD, coordinate_map, normalize_rows
+from isomix.metrics import average_precisions
 from isomix.projectors import Projectors
 from isomix.spaces.bands import Band
 from isomix.spaces.spectrum import affine_weights, leading_outliers
@@ -27,7 +28,6 @@ __all__ = [
     "Choice",
     "Sample",
     "automatic_band",
-    "average_precisions",
     "band_grid",
     "choose",
     "decide",
@@ -253,7 +253,7 @@ def choose(coordinates: Floats, gram: Doubles, sample: Sample, bands: Sequence[B
         name = "mean average precision"
 
         def criterion(similarities: Floats, queries: slice) -> Floats:
-            return average_precisions(similarities, labels[queries], labels)
+            return average_precisions(similarities, labels[queries, None] == labels)
 
     per_query: dict[Band, list[Floats]] = {band: [] for band in bands}
     for start in range(0, sample.n_queries, QUERY_BLOCK):
@@ -331,14 +331,3 @@ def neighbor_contrasts(similarities: Floats, k: int = NEIGHBORS) -> Floats:
     variance = (values**2).sum(axis=1) / counts - mean**2
     largest = -np.partition(-similarities, k - 1, axis=1)[:, :k]
     return np.asarray((largest.mean(axis=1) - mean) / np.sqrt(np.maximum(variance, 1e-12)))
-
-
-def average_precisions(similarities: Floats, query_labels: NDArray[Any], labels: NDArray[Any]) -> Floats:
-    """Average precision of every row; NaN for a query without a relevant row. -inf marks the query itself."""
-    order = np.argsort(-similarities, axis=1, kind="stable")[:, :-1]
-    relevant = labels[order] == query_labels[:, None]
-    hits = np.cumsum(relevant, axis=1)
-    precision = hits / np.arange(1, relevant.shape[1] + 1)
-    total = hits[:, -1]
-    with np.errstate(invalid="ignore"):
-        return np.asarray((precision * relevant).sum(axis=1) / np.where(total, total, np.nan))
