@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix, blocks
+from isomix._arrays import Floats, as_matrix, blocks, check_finite_rows, check_nonzero_rows
 from isomix.errors import InputError
 
 __all__ = ["GalleryBlock", "as_gallery", "check_widths", "gallery_blocks", "pair_scores", "rounding_slack"]
@@ -99,22 +99,11 @@ def _norms(rows: Floats, start: int, name: str, nonzero_rows: bool) -> Floats:
     # Squares within these limits prove a finite row with a direction, without another pass over it.
     if np.all((squares > 1e-30) & (squares < 1e30)):
         return np.asarray(np.sqrt(squares))
-    _refuse_unusable(rows, start, name, nonzero_rows)
+    check_finite_rows(rows, name, start=start)
+    if nonzero_rows:
+        check_nonzero_rows(rows, name, start=start)
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=np.finfo(rows.dtype).tiny)
     return np.asarray(largest[:, 0] * np.linalg.norm(rows / largest, axis=1))
-
-
-def _refuse_unusable(rows: Floats, start: int, name: str, nonzero_rows: bool) -> None:
-    checks = [(np.isfinite(rows).all(axis=1), "holds NaN or infinite values")]
-    if nonzero_rows:
-        checks.append((rows.any(axis=1), "is all zeros and has no direction"))
-    for usable, what in checks:
-        if not usable.all():
-            bad = np.flatnonzero(~usable)
-            raise InputError(
-                f"{name}: row {start + int(bad[0])} {what} ({bad.size} such rows in its block of {rows.shape[0]}). "
-                "Drop such rows: they usually stand for pictures that could not be read."
-            )
 
 
 def pair_scores(

@@ -7,8 +7,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from isomix._arrays import Floats, as_matrix, check_integer
 from isomix.errors import InputError
@@ -227,6 +225,9 @@ def _merge(component: Rows, pairs: list[Pairs]) -> Rows:
     """Component of every row after the components of paired rows have been joined."""
     if not pairs:
         return component
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     i, j = (component[np.concatenate(rows)] for rows in zip(*((p.left, p.right) for p in pairs), strict=True))
     n = len(component)
     joined = connected_components(coo_array((np.ones(len(i), np.bool_), (i, j)), shape=(n, n)), directed=False)[1]
