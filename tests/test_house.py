@@ -16,10 +16,32 @@ import isomix
 
 PACKAGE = Path(isomix.__file__).parent
 
-ORDER = (
-    "__main__ cli demo web cluster benchmark store plotting inversion fewshot spaces exports encoders metrics neighbors "
-    "projectors linalg _documents _safetensors _files _extras _estimators _arrays errors"
-).split()
+ORDER = [
+    "__main__",
+    "cli",
+    "demo",
+    "web",
+    "cluster",
+    "benchmark",
+    "store",
+    "plotting",
+    "inversion",
+    "fewshot",
+    "spaces",
+    "exports",
+    "encoders",
+    "metrics",
+    "neighbors",
+    "projectors",
+    "linalg",
+    "_documents",
+    "_safetensors",
+    "_files",
+    "_extras",
+    "_estimators",
+    "_arrays",
+    "errors",
+]
 """Rooms from the top down: packages, then the modules of the root. A room imports what stands to the right of it."""
 
 FACE = "__init__"
@@ -105,7 +127,7 @@ def test_imports_point_downwards() -> None:
     found = list(imports(PACKAGE))
     wrong = [each for each in against_the_order(found) if each.arrow not in KNOWN]
     assert not wrong, "\n".join(f"{each.place}: {each.arrow}" for each in wrong)
-    assert KNOWN <= {each.arrow for each in found}, "an arrow of KNOWN is gone: take it off the list"
+    assert {each.arrow for each in found} >= KNOWN, "an arrow of KNOWN is gone: take it off the list"
 
 
 def test_no_two_packages_import_one_another() -> None:
