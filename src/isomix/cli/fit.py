@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isomix.cli import options
+
 if TYPE_CHECKING:
     from isomix.fewshot.cross_validation import CrossValidation
 
@@ -15,25 +17,19 @@ def command(
     shots: Annotated[
         str, typer.Argument(help="A folder of one folder a class, a CSV with path and label, or a table.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the classifier (.safetensors).")],
-    model: Annotated[str, typer.Option("--model", help="Encoder: embedded, hf:<folder or hub id>.")] = "embedded",
-    method: Annotated[
-        str, typer.Option("--method", help="Classifier by name; an unknown name lists them.")
-    ] = "project-and-mix",
-    template: Annotated[
-        list[str] | None, typer.Option("--template", help="Sentence around a class name, with {}; may be repeated.")
-    ] = None,
-    names: Annotated[
-        Path | None, typer.Option("--names", help="CSV with the columns label and name, where folders do not say it.")
-    ] = None,
-    no_text: Annotated[bool, typer.Option("--no-text", help="Use the pictures only.")] = False,
-    folds: Annotated[int, typer.Option("--folds", help="Folds of the cross-validation; 0 for none.", min=0)] = 5,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
-    max_megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.01)] = 100.0,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: options.ClassifierOutput,
+    model: options.Model = "embedded",
+    method: options.Classifier = "project-and-mix",
+    template: options.Templates = None,
+    names: options.Names = None,
+    no_text: options.NoText = False,
+    folds: options.Folds = 5,
+    batch_size: options.BatchSize = 32,
+    max_megapixels: options.MaxMegapixels = 100.0,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fit a classifier on a few pictures a class; folder names are the text."""
     from isomix.cli.common import ExitCode, fail_usage, log, out, print_json, report_failures
