@@ -108,5 +108,6 @@ def main() -> None:
         arguments.remove("--debug")
         arguments.insert(0, "--debug")
     with warnings.catch_warnings():
+        warnings.simplefilter("default", IsomixWarning)  # lines of ours, whatever PYTHONWARNINGS says
         warnings.showwarning = _show_warning
         app(arguments, standalone_mode=True)

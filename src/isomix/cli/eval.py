@@ -109,7 +109,7 @@ def fewshot(
     asked: dict[str, Any] = {
         "shots": shots or [1, 2, 4, 8, 16],
         "seeds": [1, 2, 3] if seed is None else seed,
-        "tiers": [t.value for t in tier or [options.Tier.NONE]],
+        "tiers": [t.value for t in tier or [options.Tier.LEAVE_ONE_OUT]],
     }
     return lambda harness, dataset: harness.few_shot(dataset, methods, **asked)
 
@@ -193,14 +193,14 @@ def _harness(runs: Path, overwrite: bool, chosen: dict[str, Any]) -> Iterator[Ha
 def _show(results: Iterable[Result], as_json: bool) -> None:
     """Print every run when it is there; exit code 3 when some could not be made."""
     from isomix.benchmark.tables import HEADLINE, dataset_name
-    from isomix.cli.common import ExitCode, log, out, print_json
+    from isomix.cli.common import ExitCode, log, out, print_json, weights_line
 
     records, problems, made = [], 0, 0
     for result in results:
         what = result.what
         name = " ".join(
             [dataset_name(what["dataset"]), what["task"].replace("_", " "), what["method"]]
-            + ([f"{what['shots']} shots, seed {what['seed']}, tier {what['tier']}"] if "shots" in what else [])
+            + ([f"{what['shots']} shots, seed {what['seed']}, weights by {what['tier']}"] if "shots" in what else [])
         )
         if result.record is None:
             problems += 1
@@ -216,6 +216,10 @@ def _show(results: Iterable[Result], as_json: bool) -> None:
         interval = "" if low is None else f"  ({100 * low:.1f} to {100 * high:.1f})"
         there = "" if result.measured else "  measured before"
         out.print(f"{name}  {heading} {100 * metrics[figure]:.1f}{interval}{there}", markup=False, soft_wrap=True)
+        details = result.record["details"]
+        if details.get("weights"):
+            line = weights_line(details["weights_from"], details["weights"])
+            out.print(f"  {line}", markup=False, soft_wrap=True)
     if as_json:
         print_json(records)
     if problems:

@@ -10,6 +10,7 @@ import typer
 from isomix.cli import options
 
 if TYPE_CHECKING:
+    from isomix.fewshot import FewShotClassifier
     from isomix.fewshot.cross_validation import CrossValidation
 
 
@@ -50,8 +51,7 @@ def command(
         read = read_shots(shots, encoder, batch_size=batch_size, max_megapixels=max_megapixels, progress=progress)
     labels = sorted(set(read.labels.tolist()))
     text = None if no_text else encode_classes(encoder, labels, names=_read_names(names, labels), templates=templates)
-    kind = CLASSIFIERS[method]
-    classifier = kind(logit_scale=encoder.logit_scale, calibrate=True) if _calibrates(kind) else kind()
+    classifier = _classifier(CLASSIFIERS[method], logit_scale=encoder.logit_scale, calibrate=True)
     validation = cross_validate(classifier, read.embeddings, read.labels, text, folds=folds)
     classifier.fit(read.embeddings, read.labels, text)
     classifier.save(
@@ -73,10 +73,12 @@ def command(
         raise typer.Exit(ExitCode.SKIPPED_FILES)
 
 
-def _calibrates(kind: type) -> bool:
+def _classifier(kind: type[FewShotClassifier], **settings: Any) -> FewShotClassifier:
+    """Make one with those of the settings that its kind has."""
     import inspect
 
-    return {"logit_scale", "calibrate"} <= set(inspect.signature(kind).parameters)
+    accepted = inspect.signature(kind).parameters
+    return kind(**{name: value for name, value in settings.items() if name in accepted})
 
 
 def _read_names(path: Path | None, labels: list[str]) -> dict[str, str]:
@@ -102,35 +104,36 @@ def _read_names(path: Path | None, labels: list[str]) -> dict[str, str]:
     return given
 
 
-def _weights(classifier: Any) -> dict[str, Any]:
-    names = ("mixing_weight_", "n_directions_", "gamma_", "ensemble_weight_", "temperature_")
-    found = {name.rstrip("_"): getattr(classifier, name) for name in names if hasattr(classifier, name)}
-    import numpy as np
-
-    return {name: float(np.mean(value)) if np.ndim(value) else value for name, value in found.items()}
-
-
 def _summary(classifier: Any, read: Any, validation: CrossValidation | None, output: Path) -> dict[str, Any]:
     counts = dict(zip(classifier.classes_.tolist(), classifier.counts_.tolist(), strict=True))
     return {
         "output": str(output),
         "method": classifier.method,
         "classes": {label: int(count) for label, count in counts.items()},
-        "weights": {name: float(value) for name, value in _weights(classifier).items() if value is not None},
+        "weights": classifier.weights_,
         "weight_tier": classifier.weight_tier_,
+        "calibrated": _is_calibrated(classifier),
         "cross_validation": None if validation is None else validation.to_json(),
         "failures": read.failures,
     }
 
 
+def _is_calibrated(classifier: Any) -> bool:
+    return bool(classifier.temperature_ != 1.0)
+
+
 def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> list[str]:
+    from isomix.cli.common import weights_line
+
     counts = classifier.counts_
     low, high = int(counts.min()), int(counts.max())
     each = f"{low}" if low == high else f"{low} to {high}"
     lines = [f"{classifier.method}: {len(counts)} classes, {each} pictures each, {len(read.labels)} in all"]
-    weights = ", ".join(f"{name} {value:.3g}" for name, value in _weights(classifier).items() if value is not None)
+    lines.append(weights_line(classifier.weight_tier_, classifier.weights_))
     lines.append(
-        f"weights ({classifier.weight_tier_}): {weights}" if weights else f"weights: {classifier.weight_tier_}"
+        "probabilities: calibrated on shots left out, one at a time"
+        if _is_calibrated(classifier)
+        else "probabilities: not calibrated; at one picture a class none can be left out"
     )
     if validation is None:
         return [*lines, "no cross-validation: it needs two pictures or more of every class"]

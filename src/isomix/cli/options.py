@@ -170,9 +170,9 @@ WithSelf = Annotated[bool, typer.Option("--with-self", help="Let a query in the 
 class Tier(enum.StrEnum):
     """Where the weights of a classifier come from."""
 
-    NONE = "none"
-    FEW = "few"
-    FULL = "full"
+    LEAVE_ONE_OUT = "leave-one-out"
+    FEW_VALIDATION = "few-validation"
+    VALIDATION = "validation"
 
 
 _CLASSIFIER = "Classifier by name; an unknown name lists them."
@@ -219,7 +219,11 @@ Shots = Annotated[
 ]
 Tiers = Annotated[
     list[Tier] | None,
-    typer.Option("--tier", help="Weights from the shots alone (none, the default), few or all validation pictures."),
+    typer.Option(
+        "--tier",
+        help=f"What weights are chosen by: the shots alone, few or all validation pictures. {SEVERAL}",
+        show_default="leave-one-out",
+    ),
 ]
 Latency = Annotated[int, typer.Option("--latency", min=0, help="Time this many queries of each method.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run files.")]
