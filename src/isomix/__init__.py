@@ -1,6 +1,7 @@
 """Better image-to-image search and few-shot classification from the CLIP model you already have. No training.
 
-The names below are imported on first use, so that ``import isomix`` costs nothing and needs only the base install.
+The names below and the subpackages are imported on first use, so that ``import isomix`` costs nothing and needs only
+the base install.
 """
 
 from __future__ import annotations
@@ -27,11 +28,28 @@ _EXPORTS = {
     "isomix.spaces": ("IsoCLIP", "Projectors", "TextPCA", "load_space"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+_SUBPACKAGES = (
+    "benchmark",
+    "demo",
+    "encoders",
+    "errors",
+    "exports",
+    "fewshot",
+    "inversion",
+    "metrics",
+    "neighbors",
+    "plotting",
+    "projectors",
+    "spaces",
+    "store",
+)
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"isomix.{name}")
     try:
         module = _MODULE_OF[name]
     except KeyError:
@@ -40,11 +58,26 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, *_SUBPACKAGES]
 
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     # ruff: noqa: F401
+    from isomix import (
+        benchmark,
+        demo,
+        encoders,
+        errors,
+        exports,
+        fewshot,
+        inversion,
+        metrics,
+        neighbors,
+        plotting,
+        projectors,
+        spaces,
+        store,
+    )
     from isomix.encoders import Embeddings, Encoder, load_encoder
     from isomix.errors import IsomixError, IsomixWarning
     from isomix.fewshot import (

@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from isomix._arrays import Floats, check_finite_rows, working_dtype
-from isomix.errors import InputError, IsomixError
+from isomix.errors import InputError, NotFittedError
 
-__all__ = ["NotFittedError", "check_fit_rows", "check_fitted", "check_rows"]
-
-
-class NotFittedError(IsomixError, SklearnNotFittedError):
-    """An estimator was used before ``fit``; :mod:`isomix.errors` exports it."""
-
+__all__ = ["check_fit_rows", "check_fitted", "check_rows"]
 
 FLOATS = (np.float64, np.float32, np.float16)
 

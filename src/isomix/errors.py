@@ -22,9 +22,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from isomix._estimators import NotFittedError
-
 __all__ = [
     "BandError",
     "FileFormatError",
@@ -90,10 +87,18 @@ class IsomixWarning(UserWarning):
     """Category of every warning that isomix issues."""
 
 
-def __getattr__(name: str) -> Any:
-    """Give :class:`NotFittedError` on demand: it derives from scikit-learn's, whose import takes most of a second."""
-    if name == "NotFittedError":
-        from isomix._estimators import NotFittedError
+if TYPE_CHECKING:
+    from sklearn.exceptions import NotFittedError as _SklearnNotFittedError
 
-        return NotFittedError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    class NotFittedError(IsomixError, _SklearnNotFittedError):
+        """An estimator was used before ``fit``."""
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``NotFittedError`` on demand: it derives from scikit-learn's, whose import takes most of a second."""
+    if name != "NotFittedError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sklearn.exceptions import NotFittedError as SklearnNotFittedError
+
+    words = {"__module__": __name__, "__doc__": "An estimator was used before ``fit``."}
+    return globals().setdefault(name, type(name, (IsomixError, SklearnNotFittedError), words))

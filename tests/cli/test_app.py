@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import warnings
+from pathlib import Path
 
 import pytest
 
 from isomix.cli import spectrum
 from isomix.errors import InputError, IsomixWarning
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -70,14 +74,35 @@ def test_wrong_usage_is_code_2(cli):
     assert cli("spectrum", "embedded", "--nonsense").code == 2
 
 
-def test_starting_is_light():
-    """Naming a verb imports no framework: help must come at once."""
-    program = (
-        "import sys, isomix.cli.app as a; sys.argv = ['isomix', '--help']\n"
-        "try: a.main()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'lancedb', 'onnxruntime', 'transformers', 'matplotlib', 'PIL', 'scipy'} & set(sys.modules)\n"
-        "sys.exit(repr(heavy) if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+HELP = """
+import sys
+from isomix.__main__ import main
+sys.argv = ["isomix", *sys.argv[1:], "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+loaded = {name.partition(".")[0] for name in sys.modules}
+sys.exit(repr(loaded & {*"numpy scipy sklearn torch lance lancedb pyarrow onnxruntime transformers matplotlib PIL".split()}))
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["search"], ["eval"], ["eval", "fewshot"]])
+def test_help_comes_at_once(words):
+    """Help imports typer and rich, and nothing that computes."""
+    done = subprocess.run([sys.executable, "-c", HELP, *words], capture_output=True, text=True, check=False)
+    assert "Usage" in done.stdout
+    assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_the_base_install_names_the_extra(missing):
+    """The script of the base install, which has no command line: one line that says how to get it."""
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["isomix"]
+    module, _, function = script.partition(":")
+    program = f"import sys; sys.modules[{missing!r}] = None; from {module} import {function}; {function}()"
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: The command line needs the package")
+    assert done.stderr.strip().endswith("pip install 'isomix[app]'")
+    assert len(done.stderr.splitlines()) == 1

@@ -135,12 +135,13 @@ def test_pictures_are_encoded_once(photos: Path, tmp_path: Path, monkeypatch: py
     counted: list[int] = []
     forward = encoder.forward_pixels
     monkeypatch.setattr(encoder, "forward_pixels", lambda pixels: (counted.append(len(pixels)), forward(pixels))[1])
-    n = sum(1 for _ in photos.rglob("*.png"))
+    files = sorted(photos.rglob("*.png"))
+    n = len(files)
     list(harness.retrieval(f"folder:{photos}", ["plain"]))
     assert sum(counted) == n
     list(harness.ncm(f"folder:{photos}", ["plain"]))
     assert sum(counted) == n
-    next(photos.rglob("*.png")).write_bytes(sorted(photos.rglob("*.png"))[-1].read_bytes())
+    files[0].write_bytes(files[-1].read_bytes())
     with pytest.warns(UserWarning, match="equal an earlier one"):
         (result,) = harness.retrieval(f"folder:{photos}", ["plain"])
     assert sum(counted) == n + 1

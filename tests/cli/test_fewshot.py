@@ -10,6 +10,8 @@ import shutil
 import numpy as np
 import pytest
 
+from isomix.fewshot import CLASSIFIERS, load_classifier
+
 CONCEPTS = ("bell", "camera", "heart", "star")
 
 
@@ -77,10 +79,35 @@ def test_fit_json_and_names(cli, shots, tmp_path):
     assert set(summary["weights"]) >= {"mixing_weight", "ensemble_weight"}
 
 
-@pytest.mark.parametrize("method", ["nearest-class-mean", "lda", "zero-shot", "mixed-prototypes"])
-def test_every_method_by_name(cli, shots, tmp_path, method):
-    assert cli("fit", shots / "shots", "-o", tmp_path / "m.safetensors", "--method", method).code == 0
+@pytest.mark.parametrize("method", sorted(CLASSIFIERS))
+def test_every_method_is_calibrated(cli, shots, tmp_path, method):
+    """Every method gives calibrated probabilities, says so, and prints what it chose."""
+    fitted = cli("fit", shots / "shots", "-o", tmp_path / "m.safetensors", "--method", method)
+    assert fitted.code == 0
+    assert "probabilities: calibrated" in fitted.out
+    classifier = load_classifier(tmp_path / "m.safetensors")
+    assert classifier.calibrate and classifier.temperature_ != 1.0
+    chosen = ", ".join(f"{name} {value:.3g}" for name, value in classifier.weights_.items())
+    line = f"weights ({classifier.weight_tier_}): {chosen}" if chosen else "weights: none to choose"
+    assert line in " ".join(fitted.out.split())
     assert cli("classify", tmp_path / "m.safetensors", shots / "queries" / "bell").code == 0
+
+
+def test_where_weights_come_from_is_said(cli, shots, tmp_path):
+    fitted = cli("fit", shots / "shots", "-o", tmp_path / "m.safetensors")
+    assert "weights (leave-one-out): " in fitted.out
+
+
+def test_one_shot_cannot_be_calibrated_and_it_is_said(cli, shots, tmp_path):
+    for concept in CONCEPTS:
+        (tmp_path / "one" / concept).mkdir(parents=True)
+        shutil.copy(min((shots / "shots" / concept).iterdir()), tmp_path / "one" / concept)
+    fitted = cli("fit", tmp_path / "one", "-o", tmp_path / "m.safetensors")
+    assert fitted.code == 0
+    assert "probabilities: not calibrated; at one picture a class none can be left out" in fitted.out
+    assert "weights (prior): " in fitted.out
+    summary = json.loads(cli("fit", tmp_path / "one", "-o", tmp_path / "m.safetensors", "--overwrite", "--json").out)
+    assert (summary["calibrated"], summary["weight_tier"]) == (False, "prior")
 
 
 def test_csv_of_shots_and_one_picture(cli, shots, tmp_path):

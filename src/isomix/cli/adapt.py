@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isomix.cli import options
+
 if TYPE_CHECKING:
     from isomix.spaces import Space
     from isomix.store import AdaptReport
-
-
-class Modality(enum.StrEnum):
-    """Whose embeddings are compared with one another."""
-
-    IMAGE = "image"
-    TEXT = "text"
-
-
-class Dtype(enum.StrEnum):
-    """Of the adapted vectors."""
-
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
 
 
 def command(
@@ -34,27 +21,20 @@ def command(
             help="Table, clip-retrieval folder, .npy, .parquet, a folder of those, .npz, .safetensors, .fvecs, .index."
         ),
     ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Target; its ending names the layout, none means a folder.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Whose projectors: embedded, hf:<hub id or folder>. Default: the table's.")
-    ] = None,
-    space: Annotated[Path | None, typer.Option(help="A space saved before (.safetensors), instead of --model.")] = None,
-    k_top: Annotated[int | None, typer.Option(min=0, help="Directions to leave out at the top.")] = None,
-    k_bottom: Annotated[int | None, typer.Option(min=0, help="Directions to leave out at the bottom.")] = None,
-    band: Annotated[str, typer.Option(help="'preset', or a backbone whose published band to take.")] = "preset",
-    modality: Annotated[Modality, typer.Option(help="image-image or text-text similarity.")] = Modality.IMAGE,
-    no_compact: Annotated[bool, typer.Option("--no-compact", help="Keep the width; the cosines are the same.")] = False,
-    column: Annotated[
-        str | None,
-        typer.Option(help="Column of the vectors. For a table without -o: the new column that is added to it."),
-    ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Of the result.")] = Dtype.FLOAT16,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Rows without a direction become NaN.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing target.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: options.TargetOutput = None,
+    model: options.ModelOfTable = None,
+    space: options.SavedSpace = None,
+    k_top: options.KTop = None,
+    k_bottom: options.KBottom = None,
+    band: options.Band = "preset",
+    modality: options.ForModality = options.Modality.IMAGE,
+    no_compact: options.NoCompact = False,
+    column: options.Column = None,
+    dtype: options.AsDtype = options.Dtype.FLOAT16,
+    skip_bad: options.SkipBad = False,
+    overwrite: options.Overwrite = False,
+    offline: options.Offline = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Adapt stored embeddings for image-to-image (or text-to-text) similarity.
 

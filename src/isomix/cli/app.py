@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from isomix import __version__
+from isomix.cli import options
 from isomix.errors import IsomixError, IsomixWarning
 
 __all__ = ["app", "main"]
@@ -36,11 +37,8 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop."),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, options.version_option(_show_version)] = False,
+    debug: options.Debug = False,
 ) -> None:
     if debug:
         os.environ["ISOMIX_DEBUG"] = "1"
@@ -50,11 +48,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     """The command with every error as one line on stderr and its exit code; ``--debug`` shows the traceback."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
+    def run(*arguments: Any, **given: Any) -> None:
         from isomix.cli.common import ExitCode, log
 
         try:
-            command(*arguments, **options)
+            command(*arguments, **given)
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except BrokenPipeError:  # whoever read the output has seen enough
@@ -110,5 +108,6 @@ def main() -> None:
         arguments.remove("--debug")
         arguments.insert(0, "--debug")
     with warnings.catch_warnings():
+        warnings.simplefilter("default", IsomixWarning)  # lines of ours, whatever PYTHONWARNINGS says
         warnings.showwarning = _show_warning
         app(arguments, standalone_mode=True)

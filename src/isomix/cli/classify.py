@@ -7,37 +7,28 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
-
-class Format(StrEnum):
-    """Formats of the result."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
+from isomix.cli import options
+from isomix.cli.options import RowFormat
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="A classifier that `isomix fit` wrote.")],
     images: Annotated[str, typer.Argument(help="A folder, a picture, a list of paths, a CSV file or a table.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="csv or jsonl.")] = Format.CSV,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Give the probability of every class, not only of the best.")
-    ] = False,
-    reject_below: Annotated[
-        float | None, typer.Option("--reject-below", min=0, max=1, help="Leave the label empty below this probability.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
-    max_megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.01)] = 100.0,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    output: options.FileOutput = None,
+    form: options.RowsAs = options.RowFormat.CSV,
+    probabilities: options.Probabilities = False,
+    reject_below: options.RejectBelow = None,
+    as_json: options.AsJson = False,
+    batch_size: options.BatchSize = 32,
+    max_megapixels: options.MaxMegapixels = 100.0,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Classify pictures with a classifier made by `isomix fit`; one line a picture, as they are read."""
     from isomix.cli.common import ExitCode, fail_usage, report_failures
@@ -60,7 +51,7 @@ def command(
         )
     failures: dict[str, str] = {}
     with _opened(output) as stream, progress_bar("pictures") as progress:
-        write = _writer(stream, Format.JSONL if as_json else form, classifier.classes_.tolist(), probabilities)
+        write = _writer(stream, RowFormat.JSONL if as_json else form, classifier.classes_.tolist(), probabilities)
         for path, row in _rows(images, encoder, batch_size, max_megapixels, progress, failures):
             chances = classifier.predict_proba(row[None])[0]
             best = int(chances.argmax())
@@ -99,8 +90,8 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
         yield stream
 
 
-def _writer(stream: TextIO, form: Format, classes: list[Any], every: bool) -> Callable[[str, Any, Any], None]:
-    if form is Format.JSONL:
+def _writer(stream: TextIO, form: RowFormat, classes: list[Any], every: bool) -> Callable[[str, Any, Any], None]:
+    if form is RowFormat.JSONL:
 
         def write_json(path: str, label: Any, chances: Any) -> None:
             line = {"path": path, "label": label, "probability": round(float(chances.max()), 6)}

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-__all__ = ["ExitCode", "fail_usage", "log", "out", "print_json", "report_failures"]
+__all__ = ["ExitCode", "fail_usage", "log", "out", "print_json", "report_failures", "weights_line"]
 
 out = Console(soft_wrap=False, highlight=False)
 log = Console(stderr=True, highlight=False)
@@ -44,3 +44,10 @@ def report_failures(failures: Mapping[str, str], shown: int = 5) -> bool:
     if len(failures) > shown:
         log.print(f"skipped {len(failures) - shown} more", style="yellow")
     return bool(failures)
+
+
+def weights_line(tier: str, weights: Mapping[str, float]) -> str:
+    """What a classifier chose, and by what."""
+    if not weights:
+        return "weights: none to choose"
+    return f"weights ({tier}): " + ", ".join(f"{name} {value:.3g}" for name, value in weights.items())

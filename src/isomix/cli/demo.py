@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from isomix.cli import options
+
 
 def command(
-    model: Annotated[
-        str, typer.Option("--model", help="embedded, hf:<hub id or folder>, or a model folder.")
-    ] = "embedded",
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="A folder of your own; its subfolders are classes, their names the text."),
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for tables, figures and results.")] = Path(
-        "demo-output"
-    ),
-    k_top: Annotated[
-        int | None, typer.Option(help="Singular directions that IsoCLIP cuts at the top; default: preset.")
-    ] = None,
-    k_bottom: Annotated[int | None, typer.Option(help="And at the bottom; give both.")] = None,
-    template: Annotated[str | None, typer.Option(help="Sentence around a class name, e.g. 'a photo of a {}.'")] = None,
-    draws: Annotated[int, typer.Option(min=2, help="Random draws of the shots.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same figures.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Where the model runs, e.g. cuda.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier tour in the folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    model: options.Model = "embedded",
+    images: options.OwnPictures = None,
+    output: options.FolderOutput = Path("demo-output"),
+    k_top: options.KTop = None,
+    k_bottom: options.KBottom = None,
+    template: options.Template = None,
+    draws: options.Draws = 20,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Embed, search, adapt and classify pictures, and measure all of it on the spot.
 

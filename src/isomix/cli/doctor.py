@@ -9,9 +9,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
+
+from isomix.cli import options
 
 Status = Literal["ok", "missing", "broken"]
 EXTRAS = {
@@ -34,7 +36,7 @@ class Finding:
     cure: str = ""
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def command(as_json: options.AsJson = False) -> None:
     """Check this installation. Exit code 1 when something is broken; missing extras are not."""
     from rich.table import Table
 

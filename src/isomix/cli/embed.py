@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isomix.cli import options
+
 if TYPE_CHECKING:
     from isomix.store import EmbedReport
-
-
-class Labels(enum.StrEnum):
-    """Where labels come from."""
-
-    FOLDERS = "folders"
 
 
 def command(
@@ -25,22 +19,20 @@ def command(
             help="Folder, text file with one path a line, .csv or .tsv with a column 'path', or - for a list."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The table, e.g. photos.lance.")],
-    model: Annotated[str, typer.Option(help="embedded, hf:<hub id or folder>, or a model folder.")] = "embedded",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 32,
-    workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads. Default: the cores, at most 8.")] = None,
-    max_megapixels: Annotated[float, typer.Option(help="Larger pictures are skipped.")] = 100.0,
-    labels: Annotated[Labels | None, typer.Option(help="'folders': the first folder of a path is its label.")] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where relative paths of a list start. Default: its folder.")
-    ] = None,
-    keep_features: Annotated[bool, typer.Option("--keep-features", help="Keep pre-projection features too.")] = False,
-    keep_vanished: Annotated[bool, typer.Option("--keep-vanished", help="Keep rows whose file is gone.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the table anew.")] = False,
-    device: Annotated[str | None, typer.Option(help="Where the model runs, e.g. cuda.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: options.TableOutput,
+    model: options.Model = "embedded",
+    batch_size: options.BatchSize = 32,
+    workers: options.Workers = None,
+    max_megapixels: options.MaxMegapixels = 100.0,
+    labels: options.LabelsFrom = None,
+    root: options.ListRoot = None,
+    keep_features: options.KeepFeatures = False,
+    keep_vanished: options.KeepVanished = False,
+    retry: options.Retry = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Embed pictures into a table.
 

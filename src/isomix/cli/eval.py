@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+from isomix.cli import options
 
 if TYPE_CHECKING:
     from isomix.benchmark.harness import Harness, Result
@@ -23,78 +24,24 @@ app = typer.Typer(
 RETRIEVAL_METHODS = ["plain", "pre-projection", "text-pca", "isoclip"]
 
 
-class Tier(enum.StrEnum):
-    """Where the weights of a classifier come from."""
-
-    NONE = "none"
-    FEW = "few"
-    FULL = "full"
-
-
-class Format(enum.StrEnum):
-    """What tables are printed as."""
-
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    HTML = "html"
-    LATEX = "latex"
-
-
-class Against(enum.StrEnum):
-    """What runs are held against."""
-
-    PAPER = "paper"
-
-
 Datasets = Annotated[
     list[str],
     typer.Argument(help="Names (see: isomix eval datasets), or folder:PATH, csv:PATH, table:PATH, arrays:PATH.npz."),
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run files.")]
-Root = Annotated[Path, typer.Option("--root", help="Folder that holds the published data sets.")]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="embedded, hf:<hub id or folder>. Default: a table's own, none for arrays, else embedded."
-    ),
-]
-Cache = Annotated[Path | None, typer.Option("--cache", help="Where encoded pictures are kept. Default: RUNS/features.")]
-Bank = Annotated[
-    Path | None,
-    typer.Option(
-        "--text-bank", help="For text-pca: .npz or .npy of text embeddings, or .txt of names. Default: nouns."
-    ),
-]
-Methods = Annotated[
-    list[str] | None,
-    typer.Option("--method", help="By name, may be repeated: plain, text-pca:256, isoclip:auto, isoclip:150/50 ..."),
-]
-Templates = Annotated[
-    list[str] | None, typer.Option("--template", help="Sentence around a class name, with {}; may be repeated.")
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1)]
-SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave unreadable pictures out, instead of stopping.")
-]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never open a connection.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Measure again what is there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 Protocol: TypeAlias = "Callable[[Harness, str], Iterable[Result]]"
 
 
 def _shared(
-    model: Model = None,
-    runs: Runs = Path("runs"),
-    root: Root = Path(),
-    cache: Cache = None,
-    batch_size: BatchSize = 32,
-    skip_unreadable: SkipUnreadable = False,
-    device: Device = None,
-    offline: Offline = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    model: options.ModelOfData = None,
+    runs: options.Runs = Path("runs"),
+    root: options.DataRoot = Path(),
+    cache: options.Cache = None,
+    batch_size: options.BatchSize = 32,
+    skip_unreadable: options.SkipUnreadable = False,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """The options of every verb that measures; its signature is all there is to it."""
 
@@ -116,8 +63,8 @@ def _verb(name: str, *settings: str) -> Callable[[Callable[..., Protocol]], Call
         def run(datasets: list[str], runs: Path, overwrite: bool, as_json: bool, **given: Any) -> None:
             protocol = choose(**{option: given[option] for option in own})
             mine = [option for option in given if option in shared or option in settings]
-            options = {option: given[option] for option in mine if given[option] is not None}
-            with _harness(runs, overwrite, options) as harness:
+            chosen = {option: given[option] for option in mine if given[option] is not None}
+            with _harness(runs, overwrite, chosen) as harness:
                 _show((result for dataset in datasets for result in protocol(harness, dataset)), as_json)
 
         named = inspect.Parameter("datasets", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Datasets)
@@ -133,38 +80,27 @@ def _verb(name: str, *settings: str) -> Callable[[Callable[..., Protocol]], Call
 
 @_verb("retrieval", "text_bank", "latency")
 def retrieval(
-    method: Methods = None,
-    text_bank: Bank = None,
-    latency: Annotated[int, typer.Option("--latency", min=0, help="Time this many queries of each method.")] = 0,
+    method: options.Methods = None,
+    text_bank: options.TextBank = None,
+    latency: options.Latency = 0,
 ) -> Protocol:
     """Image-to-image retrieval; text-to-text on captions."""
     return lambda harness, dataset: harness.retrieval(dataset, method or RETRIEVAL_METHODS)
 
 
 @_verb("ncm", "text_bank")
-def ncm(method: Methods = None, text_bank: Bank = None) -> Protocol:
+def ncm(method: options.Methods = None, text_bank: options.TextBank = None) -> Protocol:
     """Nearest class mean of the whole train split."""
     return lambda harness, dataset: harness.ncm(dataset, method or RETRIEVAL_METHODS)
 
 
 @_verb("fewshot", "templates")
 def fewshot(
-    method: Annotated[
-        list[str] | None, typer.Option("--method", help="Classifier by name, may be repeated. Default: all.")
-    ] = None,
-    shots: Annotated[
-        list[int] | None, typer.Option("--shots", min=1, help="May be repeated. Default: 1, 2, 4, 8, 16.")
-    ] = None,
-    seed: Annotated[
-        list[int] | None, typer.Option("--seed", min=0, help="Of CoOp's draw; may be repeated. Default: 1, 2, 3.")
-    ] = None,
-    tier: Annotated[
-        list[Tier] | None,
-        typer.Option(
-            "--tier", help="Weights from the shots alone (none, the default), few or all validation pictures."
-        ),
-    ] = None,
-    templates: Templates = None,
+    method: options.Classifiers = None,
+    shots: options.Shots = None,
+    seed: options.Seeds = None,
+    tier: options.Tiers = None,
+    templates: options.Templates = None,
 ) -> Protocol:
     """Few-shot classification on CoOp's draws of the shots."""
     from isomix.fewshot import CLASSIFIERS
@@ -173,21 +109,21 @@ def fewshot(
     asked: dict[str, Any] = {
         "shots": shots or [1, 2, 4, 8, 16],
         "seeds": [1, 2, 3] if seed is None else seed,
-        "tiers": [t.value for t in tier or [Tier.NONE]],
+        "tiers": [t.value for t in tier or [options.Tier.LEAVE_ONE_OUT]],
     }
     return lambda harness, dataset: harness.few_shot(dataset, methods, **asked)
 
 
 @_verb("zeroshot", "templates")
-def zeroshot(templates: Templates = None) -> Protocol:
+def zeroshot(templates: options.Templates = None) -> Protocol:
     """Classification by class names alone."""
     return lambda harness, dataset: harness.zero_shot(dataset)
 
 
 @app.command("datasets")
 def datasets(
-    root: Root = Path(),
-    as_json: AsJson = False,
+    root: options.DataRoot = Path(),
+    as_json: options.AsJson = False,
 ) -> None:
     """List the published data sets, and what of them lies below --root."""
     from rich.table import Table
@@ -224,13 +160,9 @@ def datasets(
 @app.command("tables")
 def tables(
     runs: Annotated[Path, typer.Argument(help="Folder of run files.")] = Path("runs"),
-    against: Annotated[
-        Against | None, typer.Option("--against", help="'paper': published figures beside ours.")
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.MARKDOWN,
-    figures: Annotated[
-        Path | None, typer.Option("--figures", help="Draw accuracy over shots, bands and latency into this folder.")
-    ] = None,
+    against: options.AgainstFigures = None,
+    form: options.TablesAs = options.TableFormat.MARKDOWN,
+    figures: options.Figures = None,
 ) -> None:
     """Tables of all runs of a folder, every method side by side."""
     from isomix.benchmark.rendering import render
@@ -248,27 +180,27 @@ def tables(
 
 
 @contextmanager
-def _harness(runs: Path, overwrite: bool, options: dict[str, Any]) -> Iterator[Harness]:
+def _harness(runs: Path, overwrite: bool, chosen: dict[str, Any]) -> Iterator[Harness]:
     from isomix.benchmark.harness import Harness
     from isomix.benchmark.runs import RunFolder
     from isomix.cli.progress import progress
 
     with progress("pictures") as update:
         folder = RunFolder(runs, command=["isomix", *sys.argv[1:]], overwrite=overwrite)
-        yield Harness(folder, progress=update, **options)
+        yield Harness(folder, progress=update, **chosen)
 
 
 def _show(results: Iterable[Result], as_json: bool) -> None:
     """Print every run when it is there; exit code 3 when some could not be made."""
     from isomix.benchmark.tables import HEADLINE, dataset_name
-    from isomix.cli.common import ExitCode, log, out, print_json
+    from isomix.cli.common import ExitCode, log, out, print_json, weights_line
 
     records, problems, made = [], 0, 0
     for result in results:
         what = result.what
         name = " ".join(
             [dataset_name(what["dataset"]), what["task"].replace("_", " "), what["method"]]
-            + ([f"{what['shots']} shots, seed {what['seed']}, tier {what['tier']}"] if "shots" in what else [])
+            + ([f"{what['shots']} shots, seed {what['seed']}, weights by {what['tier']}"] if "shots" in what else [])
         )
         if result.record is None:
             problems += 1
@@ -284,6 +216,10 @@ def _show(results: Iterable[Result], as_json: bool) -> None:
         interval = "" if low is None else f"  ({100 * low:.1f} to {100 * high:.1f})"
         there = "" if result.measured else "  measured before"
         out.print(f"{name}  {heading} {100 * metrics[figure]:.1f}{interval}{there}", markup=False, soft_wrap=True)
+        details = result.record["details"]
+        if details.get("weights"):
+            line = weights_line(details["weights_from"], details["weights"])
+            out.print(f"  {line}", markup=False, soft_wrap=True)
     if as_json:
         print_json(records)
     if problems:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isomix.cli import options
+
 if TYPE_CHECKING:
+    from isomix.fewshot import FewShotClassifier
     from isomix.fewshot.cross_validation import CrossValidation
 
 
@@ -15,25 +18,19 @@ def command(
     shots: Annotated[
         str, typer.Argument(help="A folder of one folder a class, a CSV with path and label, or a table.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the classifier (.safetensors).")],
-    model: Annotated[str, typer.Option("--model", help="Encoder: embedded, hf:<folder or hub id>.")] = "embedded",
-    method: Annotated[
-        str, typer.Option("--method", help="Classifier by name; an unknown name lists them.")
-    ] = "project-and-mix",
-    template: Annotated[
-        list[str] | None, typer.Option("--template", help="Sentence around a class name, with {}; may be repeated.")
-    ] = None,
-    names: Annotated[
-        Path | None, typer.Option("--names", help="CSV with the columns label and name, where folders do not say it.")
-    ] = None,
-    no_text: Annotated[bool, typer.Option("--no-text", help="Use the pictures only.")] = False,
-    folds: Annotated[int, typer.Option("--folds", help="Folds of the cross-validation; 0 for none.", min=0)] = 5,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
-    max_megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.01)] = 100.0,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: options.ClassifierOutput,
+    model: options.Model = "embedded",
+    method: options.Classifier = "project-and-mix",
+    template: options.Templates = None,
+    names: options.Names = None,
+    no_text: options.NoText = False,
+    folds: options.Folds = 5,
+    batch_size: options.BatchSize = 32,
+    max_megapixels: options.MaxMegapixels = 100.0,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fit a classifier on a few pictures a class; folder names are the text."""
     from isomix.cli.common import ExitCode, fail_usage, log, out, print_json, report_failures
@@ -54,8 +51,7 @@ def command(
         read = read_shots(shots, encoder, batch_size=batch_size, max_megapixels=max_megapixels, progress=progress)
     labels = sorted(set(read.labels.tolist()))
     text = None if no_text else encode_classes(encoder, labels, names=_read_names(names, labels), templates=templates)
-    kind = CLASSIFIERS[method]
-    classifier = kind(logit_scale=encoder.logit_scale, calibrate=True) if _calibrates(kind) else kind()
+    classifier = _classifier(CLASSIFIERS[method], logit_scale=encoder.logit_scale, calibrate=True)
     validation = cross_validate(classifier, read.embeddings, read.labels, text, folds=folds)
     classifier.fit(read.embeddings, read.labels, text)
     classifier.save(
@@ -77,10 +73,12 @@ def command(
         raise typer.Exit(ExitCode.SKIPPED_FILES)
 
 
-def _calibrates(kind: type) -> bool:
+def _classifier(kind: type[FewShotClassifier], **settings: Any) -> FewShotClassifier:
+    """Make one with those of the settings that its kind has."""
     import inspect
 
-    return {"logit_scale", "calibrate"} <= set(inspect.signature(kind).parameters)
+    accepted = inspect.signature(kind).parameters
+    return kind(**{name: value for name, value in settings.items() if name in accepted})
 
 
 def _read_names(path: Path | None, labels: list[str]) -> dict[str, str]:
@@ -106,35 +104,36 @@ def _read_names(path: Path | None, labels: list[str]) -> dict[str, str]:
     return given
 
 
-def _weights(classifier: Any) -> dict[str, Any]:
-    names = ("mixing_weight_", "n_directions_", "gamma_", "ensemble_weight_", "temperature_")
-    found = {name.rstrip("_"): getattr(classifier, name) for name in names if hasattr(classifier, name)}
-    import numpy as np
-
-    return {name: float(np.mean(value)) if np.ndim(value) else value for name, value in found.items()}
-
-
 def _summary(classifier: Any, read: Any, validation: CrossValidation | None, output: Path) -> dict[str, Any]:
     counts = dict(zip(classifier.classes_.tolist(), classifier.counts_.tolist(), strict=True))
     return {
         "output": str(output),
         "method": classifier.method,
         "classes": {label: int(count) for label, count in counts.items()},
-        "weights": {name: float(value) for name, value in _weights(classifier).items() if value is not None},
+        "weights": classifier.weights_,
         "weight_tier": classifier.weight_tier_,
+        "calibrated": _is_calibrated(classifier),
         "cross_validation": None if validation is None else validation.to_json(),
         "failures": read.failures,
     }
 
 
+def _is_calibrated(classifier: Any) -> bool:
+    return bool(classifier.temperature_ != 1.0)
+
+
 def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> list[str]:
+    from isomix.cli.common import weights_line
+
     counts = classifier.counts_
     low, high = int(counts.min()), int(counts.max())
     each = f"{low}" if low == high else f"{low} to {high}"
     lines = [f"{classifier.method}: {len(counts)} classes, {each} pictures each, {len(read.labels)} in all"]
-    weights = ", ".join(f"{name} {value:.3g}" for name, value in _weights(classifier).items() if value is not None)
+    lines.append(weights_line(classifier.weight_tier_, classifier.weights_))
     lines.append(
-        f"weights ({classifier.weight_tier_}): {weights}" if weights else f"weights: {classifier.weight_tier_}"
+        "probabilities: calibrated on shots left out, one at a time"
+        if _is_calibrated(classifier)
+        else "probabilities: not calibrated; at one picture a class none can be left out"
     )
     if validation is None:
         return [*lines, "no cross-validation: it needs two pictures or more of every class"]

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from isomix.cli import options
+
 
 def command(
     path: Annotated[
         Path, typer.Argument(help="Table, space, classifier, model, embeddings, picture, or a folder of such.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what a file or folder is, and what made it."""
     from isomix.cli.common import out, print_json

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 import textwrap
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from isomix.cli import options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from isomix.plotting.contact_sheet import Tile
     from isomix.store.search import Answer, Query
-
-
-class SpaceName(StrEnum):
-    """Spaces to search in."""
-
-    AUTO = "auto"
-    ORIGINAL = "original"
-    ISO = "iso"
-    TEXT_PCA = "text-pca"
 
 
 def command(
@@ -36,32 +28,20 @@ def command(
             "text: or image: in front says what it is.",
         ),
     ],
-    k: Annotated[int, typer.Option("-k", min=1, help="Hits per query.")] = 10,
-    space: Annotated[
-        SpaceName,
-        typer.Option(
-            "--space",
-            help="auto: sentences search the original space, and pictures the adapted one where there is a band for the model.",
-        ),
-    ] = SpaceName.AUTO,
-    k_top: Annotated[int | None, typer.Option("--k-top", min=0, help="Band of iso: directions cut at the top.")] = None,
-    k_bottom: Annotated[int | None, typer.Option("--k-bottom", min=0, help="The same at the bottom.")] = None,
-    bank: Annotated[
-        Path | None, typer.Option("--bank", help="Sentences of text-pca, one a line. Default: everyday nouns.")
-    ] = None,
-    with_self: Annotated[bool, typer.Option("--with-self", help="Let a query in the table find itself.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Print bare paths, for pipes.")] = False,
-    sheet: Annotated[
-        Path | None, typer.Option("--contact-sheet", help="Draw queries and hits into this .png or .jpg file.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Where the table's model is now, if it is not where it was.")
-    ] = None,
-    max_megapixels: Annotated[float, typer.Option("--max-megapixels", min=0.01)] = 100.0,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing contact sheet.")] = False,
+    k: options.Hits = 10,
+    space: options.Space = options.SpaceName.AUTO,
+    k_top: options.KTop = None,
+    k_bottom: options.KBottom = None,
+    bank: options.Sentences = None,
+    with_self: options.WithSelf = False,
+    as_json: options.AsJson = False,
+    paths: options.Paths = False,
+    sheet: options.Sheet = None,
+    model: options.ModelOfTable = None,
+    max_megapixels: options.MaxMegapixels = 100.0,
+    device: options.Device = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Search a table of pictures with pictures or words."""
     from isomix.cli.common import ExitCode, fail_usage, log, print_json, report_failures

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isomix.cli import options
+
 if TYPE_CHECKING:
     from isomix.linalg import ProductSVD
     from isomix.projectors import Projectors
@@ -18,15 +20,13 @@ DIRECTIONS_SHOWN = 8
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="embedded, hf:<folder or hub id>, a model folder or .safetensors file.")],
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Stored image embeddings (any layout): shares and a suggested band.")
-    ] = None,
-    texts: Annotated[Path | None, typer.Option("--texts", help="Stored text embeddings: shares.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write the plot to this .svg, .png or .pdf file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never open a connection.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plot.")] = False,
+    model: Annotated[str, typer.Argument(help=f"The model: {options.MODEL_NAMES}; or a .safetensors file.")],
+    images: options.ImageSample = None,
+    texts: options.TextSample = None,
+    plot: options.Plot = None,
+    as_json: options.AsJson = False,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Singular values of the operator between the modalities, beside random projectors."""
     from isomix.cli.common import fail_usage, log, out, print_json

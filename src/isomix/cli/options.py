@@ -1,0 +1,247 @@
+"""Every option of the command line: its name, its limits and its words, once for all verbs.
+
+A verb says in its signature which of them it takes, and what holds without them. An option means the same in every verb;
+where the value has another type there (one or several, required or not), it is a second line below the same words.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+MODEL_NAMES = "embedded, hf:<hub id or folder>, openclip:<name>/<tag>, or a model folder"
+SEVERAL = "May be repeated."
+
+
+def _output(what: str) -> Any:
+    return typer.Option("--output", "-o", metavar=what, help="Where to write it.")
+
+
+def _model(default: str | bool = True) -> Any:
+    return typer.Option("--model", help=f"The model: {MODEL_NAMES}.", show_default=default)
+
+
+# ---------------------------------------------------------------------- the model and how it runs
+
+Model = Annotated[str, _model()]
+ModelOfTable = Annotated[str | None, _model("the table's own")]
+ModelOfData = Annotated[str | None, _model("a table's own, none for arrays, else embedded")]
+Device = Annotated[str | None, typer.Option("--device", help="Where the model runs: cpu, cuda, mps.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never open a connection.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures encoded at once.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Decoding threads.", show_default="the cores, at most 8")
+]
+MaxMegapixels = Annotated[float, typer.Option("--max-megapixels", min=0.01, help="Larger pictures are skipped.")]
+
+# ---------------------------------------------------------------------- what is written, and how it is printed
+
+TableOutput = Annotated[Path, _output("TABLE.lance")]
+TargetOutput = Annotated[Path | None, _output("TARGET")]
+ClassifierOutput = Annotated[Path, _output("FILE.safetensors")]
+FileOutput = Annotated[Path | None, _output("FILE")]
+FolderOutput = Annotated[Path, _output("FOLDER")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class RowFormat(enum.StrEnum):
+    """What classified pictures are printed as."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class TableFormat(enum.StrEnum):
+    """What tables of runs are printed as."""
+
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    HTML = "html"
+    LATEX = "latex"
+
+
+RowsAs = Annotated[RowFormat, typer.Option("--format", help="What to print.")]
+TablesAs = Annotated[TableFormat, typer.Option("--format", help="What to print.")]
+Paths = Annotated[bool, typer.Option("--paths", help="Print bare paths, for pipes.")]
+Sheet = Annotated[
+    Path | None, typer.Option("--contact-sheet", help="Draw queries and hits into this .png or .jpg file.")
+]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the spectrum into this .svg, .png or .pdf file.")]
+Figures = Annotated[
+    Path | None, typer.Option("--figures", help="Draw accuracy over shots, bands and latency into this folder.")
+]
+
+# ---------------------------------------------------------------------- pictures and their labels
+
+
+class Labels(enum.StrEnum):
+    """Where labels come from."""
+
+    FOLDERS = "folders"
+
+
+LabelsFrom = Annotated[
+    Labels | None, typer.Option("--labels", help="'folders': the first folder of a path is its label.")
+]
+ListRoot = Annotated[
+    Path | None, typer.Option("--root", help="Where relative paths of a list start.", show_default="its folder")
+]
+KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="Keep pre-projection features too.")]
+KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Keep rows whose file is gone.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")]
+OwnPictures = Annotated[
+    Path | None,
+    typer.Option("--images", help="A folder of your own; its subfolders are classes, their names the text."),
+]
+
+# ---------------------------------------------------------------------- spaces
+
+
+class SpaceName(enum.StrEnum):
+    """Spaces to search in."""
+
+    AUTO = "auto"
+    ORIGINAL = "original"
+    ISO = "iso"
+    TEXT_PCA = "text-pca"
+
+
+class Modality(enum.StrEnum):
+    """Whose embeddings are compared with one another."""
+
+    IMAGE = "image"
+    TEXT = "text"
+
+
+class Dtype(enum.StrEnum):
+    """Of the adapted vectors."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+Space = Annotated[
+    SpaceName,
+    typer.Option(
+        "--space",
+        help="auto: sentences search the original space, and pictures the adapted one where there is a band for the model.",
+    ),
+]
+SavedSpace = Annotated[
+    Path | None, typer.Option("--space", help="A space saved before (.safetensors), instead of --model.")
+]
+KTop = Annotated[int | None, typer.Option("--k-top", min=0, help="Singular directions that IsoCLIP cuts at the top.")]
+KBottom = Annotated[int | None, typer.Option("--k-bottom", min=0, help="The same at the bottom; give both.")]
+Band = Annotated[str, typer.Option("--band", help="'preset', or a backbone whose preset band to take.")]
+ForModality = Annotated[Modality, typer.Option("--modality", help="image-image or text-text similarity.")]
+NoCompact = Annotated[bool, typer.Option("--no-compact", help="Keep the width; the cosines are the same.")]
+Column = Annotated[
+    str | None,
+    typer.Option("--column", help="Column of the vectors. For a table without -o: the new column that is added to it."),
+]
+AsDtype = Annotated[Dtype, typer.Option("--dtype", help="Of the result.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Rows without a direction become NaN.")]
+Sentences = Annotated[
+    Path | None,
+    typer.Option("--bank", help="Sentences of text-pca, one a line.", show_default="everyday nouns"),
+]
+TextBank = Annotated[
+    Path | None,
+    typer.Option(
+        "--text-bank",
+        help="For text-pca: .npz or .npy of text embeddings, or .txt of names.",
+        show_default="everyday nouns",
+    ),
+]
+ImageSample = Annotated[
+    Path | None, typer.Option("--images", help="Stored image embeddings (any layout): shares and a suggested band.")
+]
+TextSample = Annotated[Path | None, typer.Option("--texts", help="Stored text embeddings: shares.")]
+Hits = Annotated[int, typer.Option("-k", min=1, help="Hits per query.")]
+WithSelf = Annotated[bool, typer.Option("--with-self", help="Let a query in the table find itself.")]
+
+# ---------------------------------------------------------------------- classifiers
+
+
+class Tier(enum.StrEnum):
+    """Where the weights of a classifier come from."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    FEW_VALIDATION = "few-validation"
+    VALIDATION = "validation"
+
+
+_CLASSIFIER = "Classifier by name; an unknown name lists them."
+_TEMPLATE = "Sentence around a class name, with {}."
+_SEED = "Of what is drawn at random: same seed, same figures."
+
+Classifier = Annotated[str, typer.Option("--method", help=_CLASSIFIER)]
+Classifiers = Annotated[list[str] | None, typer.Option("--method", help=f"{_CLASSIFIER} {SEVERAL}", show_default="all")]
+Template = Annotated[str | None, typer.Option("--template", help=_TEMPLATE, show_default="the model's own")]
+Templates = Annotated[
+    list[str] | None, typer.Option("--template", help=f"{_TEMPLATE} {SEVERAL}", show_default="the model's own")
+]
+Names = Annotated[
+    Path | None, typer.Option("--names", help="CSV with the columns label and name, where folders do not say it.")
+]
+NoText = Annotated[bool, typer.Option("--no-text", help="Use the pictures only.")]
+Folds = Annotated[int, typer.Option("--folds", min=0, help="Folds of the cross-validation; 0 for none.")]
+Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Give the probability of every class, not only of the best.")
+]
+RejectBelow = Annotated[
+    float | None, typer.Option("--reject-below", min=0, max=1, help="Leave the label empty below this probability.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help=f"{_SEED} {SEVERAL}", show_default="1, 2, 3")]
+Draws = Annotated[int, typer.Option("--draws", min=2, help="Random draws of the shots.")]
+
+# ---------------------------------------------------------------------- measuring
+
+
+class Against(enum.StrEnum):
+    """What runs are held against."""
+
+    PAPER = "paper"
+
+
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", help=f"Method by name: plain, text-pca:256, isoclip:auto, isoclip:150/50 ... {SEVERAL}"),
+]
+Shots = Annotated[
+    list[int] | None,
+    typer.Option("--shots", min=1, help=f"Pictures a class to fit on. {SEVERAL}", show_default="1, 2, 4, 8, 16"),
+]
+Tiers = Annotated[
+    list[Tier] | None,
+    typer.Option(
+        "--tier",
+        help=f"What weights are chosen by: the shots alone, few or all validation pictures. {SEVERAL}",
+        show_default="leave-one-out",
+    ),
+]
+Latency = Annotated[int, typer.Option("--latency", min=0, help="Time this many queries of each method.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the run files.")]
+DataRoot = Annotated[Path, typer.Option("--root", help="Folder that holds the published data sets.")]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Where encoded pictures are kept.", show_default="RUNS/features")
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave unreadable pictures out, instead of stopping.")
+]
+AgainstFigures = Annotated[Against | None, typer.Option("--against", help="'paper': published figures beside ours.")]
+
+# ---------------------------------------------------------------------- of the command itself
+
+
+def version_option(show: Any) -> Any:
+    """``--version``, which calls ``show`` before anything else."""
+    return typer.Option("--version", callback=show, is_eager=True, help="Print the version and stop.")
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
