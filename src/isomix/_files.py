@@ -1,32 +1,42 @@
-"""Files and folders that appear under their name only when they are complete."""
+"""Files and folders that appear under their name only when they are complete.
+
+Everything unfinished stands beside its target, under one rule of names: ``.<name>.<process>-<number>.part<suffix>``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from isomix.errors import InputError
 
-__all__ = ["check_target", "move_into_place", "remove", "temporary_path", "writing"]
+__all__ = ["check_target", "discard", "writing"]
+
+_NUMBERS = itertools.count()
+_OWNER = re.compile(r"\.(\d+)(?:-\d+)?\.part$")
 
 
 @contextlib.contextmanager
 def writing(final: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to, a file or a folder; the target takes its name when the block ends well, and is untouched if not.
 
-    The one way in which isomix writes files. Two processes that write one target do not mix theirs: the later one wins.
+    The one way in which isomix writes files. Two processes, or two threads, that write one target do not mix theirs:
+    the later one wins. What killed processes left beside the target is removed.
     """
     target = Path(final)
-    temporary = temporary_path(target)
+    _remove_leftovers(target)
+    temporary = _temporary_path(target)
     try:
         yield temporary
-        move_into_place(temporary, target)
+        _move_into_place(temporary, target)
     finally:
-        remove(temporary)
+        _remove(temporary)
 
 
 def check_target(final: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -45,13 +55,25 @@ def check_target(final: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return target
 
 
-def temporary_path(final: Path) -> Path:
-    """A name beside the target; what killed processes left under such names is removed."""
+def discard(path: Path) -> None:
+    """Remove a file or a whole folder; its name is free at once, and never stands for a part of it."""
+    if path.is_dir():
+        aside = _temporary_path(path)
+        path.rename(aside)
+        _remove(aside)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _temporary_path(final: Path) -> Path:
+    return final.with_name(f".{final.stem}.{os.getpid()}-{next(_NUMBERS)}.part{final.suffix}")
+
+
+def _remove_leftovers(final: Path) -> None:
     for left in final.parent.glob(f".{glob.escape(final.stem)}.*.part{glob.escape(final.suffix)}"):
-        pid = left.name.removesuffix(f".part{final.suffix}").rpartition(".")[2]
-        if pid.isdigit() and not _is_running(int(pid)):
-            remove(left)
-    return final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+        owner = _OWNER.search(left.name.removesuffix(final.suffix))
+        if owner is not None and not _is_running(int(owner[1])):
+            _remove(left)
 
 
 def _is_running(pid: int) -> bool:
@@ -66,20 +88,19 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a whole folder, if it is there."""
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def move_into_place(temporary: Path, final: Path) -> None:
+def _move_into_place(temporary: Path, final: Path) -> None:
     """Give the finished target its name; what had it before goes only then."""
     if not final.is_dir():
         temporary.replace(final)
         return
-    old = final.with_name(f".{final.stem}.old.{os.getpid()}.part{final.suffix}")
+    old = _temporary_path(final)
     final.rename(old)
     temporary.rename(final)
-    remove(old)
+    _remove(old)

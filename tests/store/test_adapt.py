@@ -170,7 +170,8 @@ def test_leftovers_of_killed_runs_are_removed(tmp_path, space, stored):
     np.save(tmp_path / "s.npy", stored)
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    (tmp_path / f".t.{child.pid}.part.npy").write_bytes(b"half")
+    for number in ("", "-0", "-12"):
+        (tmp_path / f".t.{child.pid}{number}.part.npy").write_bytes(b"half")
     (tmp_path / f".t.{os.getpid() if os.getpid() != 1 else 2}x.part.npy").write_bytes(b"not ours")
     adapt(tmp_path / "s.npy", tmp_path / "t.npy", space)
     left = [p.name for p in tmp_path.iterdir() if p.name.startswith(".t.")]

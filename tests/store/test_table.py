@@ -7,7 +7,7 @@ import runpy
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import lancedb
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -158,7 +158,7 @@ def test_tables_that_are_none(tmp_path):
     (tmp_path / "folder.lance").mkdir()
     with pytest.raises(TableError, match="could not be opened"):
         EmbeddingTable.open(tmp_path / "folder.lance")
-    lancedb.connect(tmp_path).create_table("foreign", pa.table({"a": [1]}))
+    lance.write_dataset(pa.table({"a": [1]}), tmp_path / "foreign.lance")
     with pytest.raises(TableError, match="not one of isomix"):
         EmbeddingTable.open(tmp_path / "foreign.lance")
 
@@ -174,7 +174,7 @@ def test_tables_that_are_none(tmp_path):
 )
 def test_metadata_that_cannot_be_used(tmp_path, text, message):
     schema = pa.schema([("id", pa.string())], metadata={b"isomix": text.encode()})
-    lancedb.connect(tmp_path).create_table("t", schema=schema)
+    lance.write_dataset(schema.empty_table(), tmp_path / "t.lance")
     with pytest.raises(TableError, match=message):
         EmbeddingTable.open(tmp_path / "t.lance")
 

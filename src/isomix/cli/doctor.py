@@ -17,13 +17,19 @@ from isomix.cli import options
 
 Status = Literal["ok", "missing", "broken"]
 EXTRAS = {
-    "app": ("lancedb", "pyarrow", "onnxruntime", "tokenizers", "PIL", "typer", "rich"),
+    "app": ("lance", "pyarrow", "onnxruntime", "tokenizers", "PIL", "typer", "rich"),
     "hf": ("torch", "transformers"),
     "faiss": ("faiss",),
     "plot": ("matplotlib",),
     "heif": ("pillow_heif",),
 }
-DISTRIBUTIONS = {"PIL": "pillow", "faiss": "faiss-cpu", "pillow_heif": "pillow-heif", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "lance": "pylance",
+    "pillow_heif": "pillow-heif",
+    "sklearn": "scikit-learn",
+}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ __all__ = ["GroupResult", "Tour", "run_tour"]
 SHOTS = (1, 2, 4)
 PIXELS = "raw pixels (control)"
 ZERO_SHOT = "zero-shot"
-PACKAGES = ("numpy", "scipy", "scikit-learn", "pillow", "lancedb", "onnxruntime", "torch", "transformers")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "pillow", "pylance", "onnxruntime", "torch", "transformers")
 
 
 @dataclass

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
-from isomix._files import move_into_place, remove, temporary_path
+from isomix._files import check_target, writing
 from isomix.errors import FingerprintMismatchError, InputError, ModalityError
 from isomix.spaces import Space
-from isomix.store.formats import check_target, keeps_columns, open_embeddings, write_embeddings
+from isomix.store.formats import check_layout, keeps_columns, open_embeddings, write_embeddings
 from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
@@ -132,10 +132,8 @@ def adapt(
     rows_per_block = check_integer(rows_per_block, "rows_per_block", minimum=1)
     if dtype not in ("float16", "float32"):
         raise InputError(f"dtype: got {dtype!r}, expected 'float16' or 'float32'.")
-    final = Path(target)
-    check_target(final)
-    if final.exists() and not overwrite:
-        raise InputError(f"{final} exists already. Name another target, or allow it to be overwritten.")
+    final = check_target(target, overwrite=overwrite)
+    check_layout(final)
     opened = open_embeddings(source, column=column, modality=space.modality)
     if final.exists() and final.samefile(opened.path):
         raise InputError(
@@ -155,8 +153,7 @@ def adapt(
         report.dropped_columns = list(opened.other_columns)
     record = _record(opened, report, dtype)
     job = Job(opened, space.n_components_, np.dtype(dtype), record)
-    temporary = temporary_path(final)
-    try:
+    with writing(final) as temporary:
         write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
         if not final.suffix and opened.layout != "parquet folder":
             write_record(temporary / RECORD_NAME, record)
@@ -164,9 +161,6 @@ def adapt(
             write_record(_sidecar(final), record)
         else:
             _sidecar(final).unlink(missing_ok=True)
-        move_into_place(temporary, final)
-    finally:
-        remove(temporary)
     report.seconds = time.monotonic() - started
     return report
 

@@ -1,7 +1,4 @@
-"""The one place that talks to LanceDB: opening, reading and writing a table by its path, with errors of our own.
-
-A path such as ``folder/photos.lance`` is the table ``photos`` of the database ``folder``.
-"""
+"""The one place that talks to Lance: creating, reading and changing a table at a path, with errors of our own."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from isomix._extras import require
+from isomix._files import discard
 from isomix.errors import InputError, IsomixError, TableError
 
 __all__ = ["LanceFile", "check_table_path"]
@@ -22,6 +20,8 @@ SUFFIX = ".lance"
 MAX_FRAGMENTS = 16
 KEEP_OLD_VERSIONS = timedelta(days=1)
 IDS_PER_DELETE = 5000
+UNBORN = {"data", "_transactions", "_versions"}
+"""Folders that a creation leaves when it is killed before its first commit."""
 
 
 def check_table_path(path: str | os.PathLike[str]) -> Path:
@@ -43,7 +43,9 @@ def check_table_path(path: str | os.PathLike[str]) -> Path:
 
 
 class LanceFile:
-    """A Lance table at a path; thin, and the only user of the ``lancedb`` package.
+    """A Lance table at a path; thin, and the only user of the ``lance`` package (``pylance`` on PyPI).
+
+    Once opened it shows the rows of that moment, and what is changed through this very object.
 
     Parameters
     ----------
@@ -53,74 +55,82 @@ class LanceFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = check_table_path(path)
-        self._table: Any = None
+        self._opened: Any = None
 
     def exists(self) -> bool:
         """Whether there is something at the path, other than the leftovers of a creation that was killed."""
         if not self.path.is_dir():
             return self.path.exists()
-        unborn = {entry.name for entry in self.path.iterdir()} <= {"data", "_transactions", "_versions"}
-        return not unborn or any(self.path.glob("_versions/*.manifest"))
+        return self._committed() or not {entry.name for entry in self.path.iterdir()} <= UNBORN
 
-    def _database(self) -> Any:
-        return require("lancedb", "app", "An embedding table").connect(self.path.parent)
+    def _committed(self) -> bool:
+        return any(self.path.glob("_versions/*.manifest"))
 
     def create(self, schema: Any) -> None:
         """Create it, empty, where nothing is."""
         with self._errors("created"):
-            self._table = self._database().create_table(self.path.stem, schema=schema)
+            self._opened = _lance().write_dataset(schema.empty_table(), self.path, mode="create")
 
     def drop(self) -> None:
-        """Remove it from the disk, if it is there."""
+        """Remove it from the disk, if it is there.
+
+        Raises
+        ------
+        TableError
+            What is there is a folder of something else.
+        """
         if self.exists():
+            if self.path.is_dir() and not self._committed():
+                raise TableError(
+                    f"{self.path} is a folder, but no Lance table, and is not removed. Name another table."
+                )
             with self._errors("removed"):
-                self._database().drop_table(self.path.stem)
-        self._table = None
+                discard(self.path)
+        self._opened = None
 
     @property
-    def table(self) -> Any:
-        """The open LanceDB table; its rows stay those of the moment it was opened."""
-        if self._table is None:
+    def _dataset(self) -> Any:
+        if self._opened is None:
             if not self.path.is_dir():
                 raise TableError(f"{self.path} does not exist. Make a table with: isomix embed SOURCE -o {self.path}")
             with self._errors("opened"):
-                self._table = self._database().open_table(self.path.stem)
-        return self._table
+                self._opened = _lance().dataset(self.path)
+        return self._opened
 
     @property
     def schema(self) -> Any:
         """Its Arrow schema."""
-        return self.table.schema
+        return self._dataset.schema
 
     @property
     def version(self) -> int:
         """Number of the last commit."""
-        return int(self.table.version)
+        return int(self._dataset.version)
 
     def count(self) -> int:
         """Rows in it."""
         with self._errors("read"):
-            return int(self.table.count_rows())
+            return int(self._dataset.count_rows())
 
     def scan(self, columns: Sequence[str], rows: int = 8192) -> Iterator[Any]:
         """Record batches of at most ``rows`` rows, in the order of the table."""
         with self._errors("read"):
-            yield from self.table.search().select(list(columns)).limit(None).to_batches(batch_size=rows)
+            yield from self._dataset.to_batches(columns=list(columns), batch_size=rows)
 
     def take(self, offsets: Sequence[int], columns: Sequence[str]) -> Any:
         """An Arrow table of the rows at ``offsets``, which must be sorted and unique."""
         with self._errors("read"):
-            return self.table.take_offsets(list(offsets)).select(list(columns)).to_arrow()
+            return self._dataset.take(list(offsets), columns=list(columns))
 
     def where(self, predicate: str, columns: Sequence[str]) -> Any:
         """An Arrow table of the rows for which an SQL predicate holds."""
         with self._errors("read"):
-            return self.table.search().where(predicate).select(list(columns)).limit(None).to_arrow()
+            return self._dataset.to_table(columns=list(columns), filter=predicate)
 
-    def append(self, batch: Any) -> None:
+    def append(self, rows: Any) -> None:
         """Add rows at the end, in one commit."""
         with self._errors("written"):
-            self.table.add(batch, write_parallelism=1)
+            self._opened = _lance().write_dataset(rows, self._dataset, mode="append")
 
     def replace(self, schema: Any, batches: Iterable[Any]) -> None:
         """Replace schema and rows in one commit; ``batches`` may read from this very table.
@@ -142,39 +152,51 @@ class LanceFile:
         try:
             with self._errors("written"):
                 reader = pyarrow.RecordBatchReader.from_batches(schema, remembered())
-                self.table.add(reader, mode="overwrite", write_parallelism=1)
-        except TableError as error:
+                self._opened = _lance().write_dataset(reader, self._dataset, mode="overwrite")
+        except TableError:
             if raised:
                 raise raised[0] from None
-            raise error
+            raise
 
     def delete_ids(self, ids: Sequence[str]) -> None:
         """Remove the rows with these ids (hexadecimal strings)."""
         for start in range(0, len(ids), IDS_PER_DELETE):
             quoted = ", ".join(f"'{identifier}'" for identifier in ids[start : start + IDS_PER_DELETE])
             with self._errors("written"):
-                self.table.delete(f"id IN ({quoted})")
+                self._dataset.delete(f"id IN ({quoted})")
 
     def drop_columns(self, names: Sequence[str]) -> None:
         """Remove columns."""
         with self._errors("written"):
-            self.table.drop_columns(list(names))
+            self._dataset.drop_columns(list(names))
 
     def tidy(self) -> None:
         """Merge many small fragments into few, keeping the order, and drop versions older than a day."""
         with self._errors("written"):
-            if self.table.stats()["fragment_stats"]["num_fragments"] > MAX_FRAGMENTS:
-                self.table.optimize(cleanup_older_than=KEEP_OLD_VERSIONS)
+            if len(self._dataset.get_fragments()) > MAX_FRAGMENTS:
+                self._dataset.optimize.compact_files()
+                self._dataset.cleanup_old_versions(KEEP_OLD_VERSIONS)
 
     @contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, ValueError, TypeError) as error:
-            if isinstance(error, IsomixError):
-                raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except (IsomixError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # Lance's own errors have no common class, and a panic of its core is no Exception
             raise TableError(
-                f"{self.path} could not be {verb}: {reason}. "
+                f"{self.path} could not be {verb}: {_reason(error)}. "
                 "Is it a Lance table, is there space left on the disk, and may you write there?"
             ) from error
+
+
+def _lance() -> Any:
+    return require("lance", "app", "An embedding table")
+
+
+def _reason(error: BaseException) -> str:
+    """First line of a message, without the places in Lance's source that it ends with."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"(, \S+\.rs:\d+(:\d+)?)+$", "", lines[0]).rstrip(".")

@@ -17,7 +17,7 @@ from isomix.store.formats.faiss_index import FaissSource, write_faiss
 from isomix.store.formats.parquet import ParquetSource, write_parquet, write_parquet_folder
 from isomix.store.formats.tables import TableSource, write_table
 
-__all__ = ["SUPPORTED", "Block", "Job", "Source", "check_target", "open_embeddings", "write_embeddings"]
+__all__ = ["SUPPORTED", "Block", "Job", "Source", "check_layout", "open_embeddings", "write_embeddings"]
 
 SUPPORTED = (
     ".npy, a folder of .npy files, a clip-retrieval folder (img_emb/, metadata/), .parquet or a folder of it, .npz, "
@@ -85,12 +85,10 @@ def _open_folder(folder: Path, column: str | None, modality: str) -> Source:
     raise InputError(f"{folder}: no known layout of embeddings in this folder. Expected one of: {SUPPORTED}.")
 
 
-def check_target(target: Path) -> None:
-    """Raise :class:`InputError` when nothing can be written under that name."""
+def check_layout(target: Path) -> None:
+    """Raise :class:`InputError` when no layout goes by the ending of a target's name."""
     if target.suffix not in (*_WRITERS, ".lance", ""):
         raise InputError(f"{target}: no known layout ends in {target.suffix!r}. Expected one of: {SUPPORTED}.")
-    if not target.parent.is_dir():
-        raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
 
 
 def keeps_columns(target: Path, source: Source) -> bool:
