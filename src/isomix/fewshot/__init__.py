@@ -1,17 +1,21 @@
-"""Few-shot classification of embeddings without training: numpy in, numpy out."""
+"""Few-shot classification of embeddings without training: numpy in, numpy out.
+
+A classifier is a sum of terms; ``Term``, ``Linear``, ``Weighted`` and the terms are for sums of your own.
+"""
 
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
-from isomix.fewshot.discriminant import LDA
-from isomix.fewshot.gap_shifted import GapShiftedLDA
-from isomix.fewshot.gda import GDA
+from isomix.fewshot.cache import Cache
+from isomix.fewshot.classifiers import GDA, LDA, MixedPrototypes, NearestClassMean, TextAlignedPrototypes, ZeroShot
+from isomix.fewshot.discriminant import Discriminant
+from isomix.fewshot.instance_classifiers import APE, ProKeR, TipAdapter
+from isomix.fewshot.kernel_ridge import KernelRidge
 from isomix.fewshot.persistence import load_classifier
 from isomix.fewshot.project_and_mix import ProjectAndMix
-from isomix.fewshot.proker import ProKeR
 from isomix.fewshot.proto_clip import ProtoCLIP
-from isomix.fewshot.prototypes import MixedPrototypes, NearestClassMean, TextAlignedPrototypes, ZeroShot
+from isomix.fewshot.prototypes import PrototypeCosine, TextCosine
 from isomix.fewshot.shrinkage_report import ShrinkageReport, shrinkage_report
+from isomix.fewshot.terms import Linear, Term, Weighted
 from isomix.fewshot.timo import TIMO
-from isomix.fewshot.tip_adapter import APE, TipAdapter
 
 __all__ = [
     "APE",
@@ -19,16 +23,23 @@ __all__ = [
     "GDA",
     "LDA",
     "TIMO",
+    "Cache",
+    "Discriminant",
     "FewShotClassifier",
-    "GapShiftedLDA",
+    "KernelRidge",
+    "Linear",
     "MixedPrototypes",
     "NearestClassMean",
     "ProKeR",
     "ProjectAndMix",
     "ProtoCLIP",
+    "PrototypeCosine",
     "ShrinkageReport",
+    "Term",
     "TextAlignedPrototypes",
+    "TextCosine",
     "TipAdapter",
+    "Weighted",
     "ZeroShot",
     "load_classifier",
     "shrinkage_report",

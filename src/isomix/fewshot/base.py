@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,14 +13,24 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from isomix._arrays import Doubles, Floats, blocks, check_finite_rows, first_identical, working_dtype
+from isomix._arrays import Doubles, Floats, Indices, blocks, first_identical, working_dtype
 from isomix._estimators import check_fitted, check_rows
 from isomix.errors import InputError, IsomixWarning
-from isomix.fewshot.held_out import HeldOut, calibrated_temperature, leave_one_out, validation_shots
-from isomix.fewshot.imputation import complete
-from isomix.fewshot.inputs import check_number, check_one_label_each, read_shots, unit_rows
+from isomix.fewshot.held_out import HeldOut, leave_one_out, validation_shots
+from isomix.fewshot.inputs import (
+    all_classes,
+    check_number,
+    check_one_label_each,
+    read_shots,
+    read_validation,
+    unit_rows,
+)
 from isomix.fewshot.moments import ClassMoments
-from isomix.fewshot.texts import labels_of, read_texts, warn_identical
+from isomix.fewshot.sums import HeldOutSum, Predictor, Sum
+from isomix.fewshot.support import Shots, Support
+from isomix.fewshot.terms import Term, Weighted
+from isomix.fewshot.texts import ClassTexts, labels_of, read_texts, warn_identical
+from isomix.fewshot.weights import HELD_OUT_SOURCES, Values, calibrated_temperature, choose, source_of
 from isomix.linalg import normalize_rows
 
 __all__ = ["CLASSIFIERS", "FewShotClassifier"]
@@ -29,11 +39,8 @@ CLASSIFIERS: dict[str, type[FewShotClassifier]] = {}
 BLOCK_ROWS = 1024
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
-    """Base of the training-free classifiers.
-
-    A subclass names itself (``method``), chooses its weights from held-out shots (``_choose``), turns moments, texts and
-    weights into what prediction needs (``_compile``), and computes logits of unit rows (``_logits``).
+class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
+    """Base of the training-free classifiers: logits are a sum of terms, which a subclass names in ``_terms``.
 
     Attributes
     ----------
@@ -41,33 +48,50 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Sorted labels.
     counts_ : ndarray, shape (C,)
         Shots a class (sum of the sample weights).
-    weight_tier_ : {"given", "none", "few", "full", "rule"}
-        Where the weights come from: the constructor; the shots alone, by leave-one-out; validation shots; or the prior rule,
-        because nothing can be left out at one shot a class.
+    weights_ : dict of str to number
+        Every weight in use, chosen or given, by the name of the constructor's argument: with text,
+        ``type(classifier)(**classifier.weights_)`` is the same classifier with nothing left to choose.
+    weight_tier_ : {"leave-one-out", "few-validation", "validation", "prior", "given"}
+        Where the weights come from: the shots alone, each left out in turn; some or all validation pictures; the prior rule,
+        because nothing can be left out at one shot a class; or the constructor (also where there is nothing to choose).
     temperature_ : float
         Divides the logits in ``predict_proba``; 1 without ``calibrate``.
     n_features_in_ : int
+    coef_, intercept_ : ndarray, shapes (C, d) and (C,)
+        Of the terms that are linear in the embeddings, where all terms are linear.
     """
 
     method: ClassVar[str]
     needs_text: ClassVar[bool] = False
-    _state: ClassVar[tuple[str, ...]] = ()
-    logit_scale: float
+    keeps_shots: ClassVar[bool] = False
+    _announced: Sequence[Any] = ()
+    space: Any = None
     calibrate: bool
     classes_: NDArray[Any]
     moments_: ClassMoments
     text_: Doubles
     has_text_: NDArray[np.bool_]
     prompts_: list[Doubles]
+    weights_: dict[str, float]
     weight_tier_: str
     temperature_: float
     n_features_in_: int
+    coef_: Doubles
+    intercept_: Doubles
     source_: Mapping[str, Any]
+    _shots: Shots
+    _sum: Sum
+    _values: Values
+    _predictor: Predictor
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "method" in cls.__dict__:
             CLASSIFIERS[cls.method] = cls
+
+    @abstractmethod
+    def _terms(self, support: Support) -> Sequence[Term | Weighted]:
+        """The terms that logits are the sum of."""
 
     # ------------------------------------------------------------------ fitting
 
@@ -96,9 +120,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             Frequencies: weight 2 counts like the same shot given twice.
         validation : (array_like (m, d), array_like (m,)), optional
             Held-out pictures and labels to choose the weights by, instead of leave-one-out.
-        tier : {"none", "few", "full"}, optional
-            How the weights are chosen. Default: ``"none"`` without ``validation``, ``"full"`` with it. ``"few"`` uses the first
-            min(K, 4) validation shots of every class, CoOp's rule, for K the largest number of shots of a class.
+        tier : {"leave-one-out", "few-validation", "validation"}, optional
+            What the weights are chosen by. Default: ``"leave-one-out"`` without ``validation``, ``"validation"`` with it.
+            ``"few-validation"`` uses the first min(K, 4) validation shots of every class, CoOp's rule, for K the largest number
+            of shots of a class.
 
         Raises
         ------
@@ -106,23 +131,41 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             Fewer than two classes, a class without text and pictures, a picture under two labels, widths that differ,
             NaN, zero rows, or a ``tier`` that does not go with ``validation``.
         """
-        if tier not in (None, "none", "few", "full") or (tier in ("few", "full")) != (
-            validation is not None and tier is not None
-        ):
-            raise InputError(
-                f"tier: got {tier!r} {'with' if validation is not None else 'without'} validation; expected 'none' without "
-                "validation, or 'few' or 'full' with validation=(embeddings, labels)."
-            )
-        self._check_parameters()
+        source = _check_source(tier, validation is not None)
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=True)
-        classes = self._union(labels, labels_of(text))
-        self._set_classes(classes, matrix.shape[1], text)
-        matrix, numbers, weights = self._unique_shots(matrix, labels, weights)
-        self._set_moments(ClassMoments.of(matrix, numbers, len(classes), weights))
-        self._remember(matrix, numbers, weights)
-        held_out = self._held_out(matrix, numbers, weights, validation, tier)
-        self._settle(held_out)
+        classes = all_classes(labels, [*labels_of(text), *self._announced])
+        texts = self._read_texts(text, classes, matrix.shape[1])
+        matrix, numbers, weights = _unique_shots(matrix, labels, weights, classes)
+        self._set_support(classes, texts, self._shots_of(matrix, numbers, weights, len(classes)))
+        for note in self._sum.notes():
+            warnings.warn(f"{type(self).__name__}: {note}", IsomixWarning, stacklevel=2)
+        held_out: HeldOut | None
+        if validation is None:
+            held_out = leave_one_out(matrix, numbers, weights, self.moments_)
+        else:
+            held_out = validation_shots(*read_validation(self, validation, classes), self.moments_, source)
+        self._choose(held_out)
         return self
+
+    def _choose(self, held_out: HeldOut | None) -> None:
+        """Weights and temperature; ``held_out`` is None where every class has one shot."""
+        logits: HeldOutSum | None = None if held_out is None else self._sum.held_out(held_out)
+        parameters = self._sum.parameters(logits)
+        # The logit scale was trained for cosines with texts; for pictures alone it says nothing about confidence.
+        halvings = 0 if self.has_text_.any() else 7
+        self.weight_tier_, self.temperature_ = source_of(parameters, held_out), 1.0
+        self._use(choose(parameters, logits, held_out, halvings))
+        if not self.calibrate:
+            return
+        if held_out is None or logits is None:
+            warnings.warn(
+                "calibrate=True: at one shot a class nothing can be left out, so the probabilities are not calibrated. "
+                "Give more shots, or validation=(embeddings, labels).",
+                IsomixWarning,
+                stacklevel=3,
+            )
+        else:
+            self.temperature_ = calibrated_temperature(logits(self._values), held_out)
 
     def partial_fit(
         self,
@@ -156,13 +199,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"classes: got the string {classes!r}, expected a list of labels, e.g. [{classes!r}].")
         announced = [*labels_of(text), *(() if classes is None else np.asarray(list(classes)).tolist())]
         if not hasattr(self, "classes_"):
-            self._pending = announced
+            self._announced = announced
             try:
                 return self.fit(X, y, text, sample_weight)
             finally:
-                del self._pending
+                del self._announced
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=False)
-        merged = self._union(labels, [*announced, *self.classes_.tolist()])
+        merged = all_classes(labels, [*announced, *self.classes_.tolist()])
         known = {*self.classes_.tolist(), *announced}
         unseen = [label for label in np.unique(labels).tolist() if label not in known]
         if unseen:
@@ -173,129 +216,46 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if text is None or labels_of(text):
             old = {c: p for c, p, has in zip(self.classes_.tolist(), self.prompts_, self.has_text_, strict=True) if has}
             text = {**old, **({} if text is None else text)}
-        positions = np.searchsorted(merged, self.classes_)
-        earlier = self.moments_.take(positions, len(merged))
-        self._set_classes(merged, matrix.shape[1], text)
-        matrix, numbers, weights = self._unique_shots(matrix, labels, weights)
-        self._set_moments(earlier.merge(ClassMoments.of(matrix, numbers, len(merged), weights)))
-        self._recall(positions, matrix, numbers, weights)
-        self._compile()
+        earlier = self._shots.take(np.searchsorted(merged, self.classes_), len(merged))
+        texts = self._read_texts(text, merged, matrix.shape[1])
+        matrix, numbers, weights = _unique_shots(matrix, labels, weights, merged)
+        more = self._shots_of(matrix, numbers, weights, len(merged))
+        self._set_support(merged, texts, earlier.merge(more))
+        self._use(self._sum.now(self._values))
         return self
 
-    def _union(self, labels: NDArray[Any], more: list[Any]) -> NDArray[Any]:
-        more = [*more, *getattr(self, "_pending", ())]
-        try:
-            classes = np.unique(labels)
-            if more:
-                extra = np.array(more, dtype=object) if labels.dtype == object else np.asarray(more)
-                if (extra.dtype.kind in "US") != (labels.dtype.kind in "US") and labels.dtype != object:
-                    raise TypeError(f"labels of kinds {labels.dtype} and {extra.dtype}")
-                classes = np.union1d(classes, extra)
-        except TypeError as error:
-            raise InputError(
-                f"labels in y and text cannot be put in one order ({error}). Use one type for all."
-            ) from error
-        if len(classes) < 2:
-            raise InputError(
-                f"got {len(classes)} class ({classes.tolist()!r}), expected at least two classes with pictures or text."
-            )
-        return classes
-
-    def _set_classes(self, classes: NDArray[Any], width: int, text: Any) -> None:
-        if text is None and self.needs_text:
+    def _read_texts(self, text: Any, classes: NDArray[Any], width: int) -> ClassTexts:
+        texts = read_texts(text, classes, width)
+        if self.needs_text and not texts.known.any():
             raise InputError(
                 f"{type(self).__name__} needs text=: class text embeddings of shape ({len(classes)}, {width}), in the order "
                 "of the sorted labels, or a mapping {label: embedding}."
             )
-        texts = read_texts(text, classes, width)
         warn_identical(texts, classes)
-        self.classes_ = classes
+        return texts
+
+    def _shots_of(self, X: Floats, y: Indices, weights: Doubles, n_classes: int) -> Shots:
+        return Shots.of(X, y, n_classes, weights, space=self.space, keep=self.keeps_shots)
+
+    def _set_support(self, classes: NDArray[Any], texts: ClassTexts, shots: Shots) -> None:
+        """Make the terms of these shots and texts."""
+        support = Support.of(shots, texts, classes)
+        self._sum = Sum(self._terms(support))
+        self._shots = shots
+        self.classes_, self.moments_, self.counts_ = classes, shots.moments, shots.moments.counts
         self.text_, self.has_text_, self.prompts_ = texts
+        self.means_, self.texts_ = support.means, support.texts
 
-    def _unique_shots(
-        self, matrix: Floats, labels: NDArray[Any], weights: Doubles
-    ) -> tuple[Floats, NDArray[np.intp], Doubles]:
-        """Unit rows; a picture given twice becomes one shot of twice the weight, so that leaving it out leaves it out."""
-        numbers = np.searchsorted(self.classes_, labels).astype(np.intp)
-        twins = first_identical(matrix)
-        check_one_label_each(twins, numbers, self.classes_)
-        kept = np.unique(twins)
-        if len(kept) < len(matrix):
-            weights = np.asarray(np.bincount(twins, weights, minlength=len(matrix)), np.float64)[kept]
-            matrix, numbers = matrix[kept], numbers[kept]
-        return normalize_rows(matrix, "images"), numbers, weights
-
-    def _set_moments(self, moments: ClassMoments) -> None:
-        self.moments_ = moments
-        self.counts_ = moments.counts
-        names = np.array(self.classes_.tolist(), dtype=object)
-        self.means_, self.texts_ = complete(moments.means, moments.counts > 0, self.text_, self.has_text_, names)
-
-    def _held_out(
-        self, X: Floats, y: NDArray[np.intp], weights: Doubles, validation: Any, tier: str | None
-    ) -> HeldOut | None:
-        if validation is None:
-            return leave_one_out(X, y, weights, self.moments_)
-        if not isinstance(validation, tuple | list) or len(validation) != 2:
-            raise InputError(
-                f"validation: got {type(validation).__name__}, expected two arrays, validation=(embeddings, labels)."
-            )
-        array = check_rows(self, validation[0], "validation images")
-        V = np.asarray(array, working_dtype(array.dtype))
-        check_finite_rows(V, "validation images")
-        V, labels = normalize_rows(V, "validation images"), np.asarray(validation[1])
-        if labels.shape != (len(V),):
-            raise InputError(
-                f"validation: got {len(V)} rows and labels of shape {labels.shape}, expected one label a row."
-            )
-        unknown = labels[~np.isin(labels, self.classes_)]
-        if unknown.size:
-            raise InputError(
-                f"validation: labels {np.unique(unknown)[:5].tolist()!r} are no classes of the shots or texts. Leave their "
-                "pictures out, or give text of them."
-            )
-        return validation_shots(V, np.searchsorted(self.classes_, labels), self.moments_, tier or "full")
-
-    def _settle(self, held_out: HeldOut | None) -> None:
-        self.weight_tier_ = "given"
-        self.temperature_ = 1.0
-        self._choose(held_out)
-        self._compile()
-        if self.calibrate:
-            if held_out is None:
-                warnings.warn(
-                    "calibrate=True: at one shot a class nothing can be left out, so the probabilities are not calibrated. "
-                    "Give more shots, or validation=(embeddings, labels).",
-                    IsomixWarning,
-                    stacklevel=3,
-                )
-            else:
-                self.temperature_ = calibrated_temperature(self._held_out_logits(held_out), held_out)
-
-    def _check_parameters(self) -> None:
-        """Check constructor arguments; called by ``fit``."""
-
-    def _remember(self, X: Floats, y: NDArray[np.intp], weights: Doubles) -> None:
-        """Keep shots, for methods that cannot do with moments."""
-
-    def _recall(self, positions: NDArray[np.intp], X: Floats, y: NDArray[np.intp], weights: Doubles) -> None:
-        """Add shots to those kept; class i now has number ``positions[i]``."""
-
-    @abstractmethod
-    def _choose(self, held_out: HeldOut | None) -> None:
-        """Set the learned weights; ``held_out`` is None where every class has one shot."""
-
-    @abstractmethod
-    def _compile(self) -> None:
-        """Derive what ``_logits`` needs from moments, texts and weights."""
-
-    @abstractmethod
-    def _logits(self, X: Floats) -> Floats:
-        """Logits (n, C) of unit rows (n, d), in the dtype of ``X``."""
-
-    def _held_out_logits(self, held_out: HeldOut) -> Floats:
-        """Logits of held-out shots with the chosen weights, each by the classifier that has not seen it."""
-        raise NotImplementedError
+    def _use(self, values: Values) -> None:
+        """Predict with these values of the terms' parameters."""
+        self._values = values
+        shown = self._sum.attributes(values)
+        for name, value in shown.items():
+            setattr(self, f"{name}_", value)
+        self.weights_ = {name: shown[name] for name in self._get_param_names() if name in shown}
+        self._predictor = predictor = Predictor(self._sum.parts, values)
+        if predictor.coef is not None and predictor.intercept is not None and predictor.is_linear:
+            self.coef_, self.intercept_ = predictor.coef, predictor.intercept
 
     # ------------------------------------------------------------------ prediction
 
@@ -343,7 +303,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         array = check_rows(self, X, "images")
         dtype = working_dtype(array.dtype)
         for rows in blocks(len(array), BLOCK_ROWS):
-            yield rows, self._logits(unit_rows(np.asarray(array[rows], dtype), rows.start))
+            yield rows, self._predictor(unit_rows(np.asarray(array[rows], dtype), rows.start))
 
     def save(self, path: str | os.PathLike[str], *, source: Mapping[str, Any] | None = None) -> None:
         """Write the fitted classifier to one safetensors file; :func:`load_classifier` reads it.
@@ -358,3 +318,29 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
         check_fitted(self)
         save_classifier(self, path, source or {})
+
+
+def _check_source(tier: str | None, has_validation: bool) -> str:
+    """What the weights are chosen by, from the arguments of ``fit``."""
+    if tier is None:
+        return "validation" if has_validation else "leave-one-out"
+    if tier not in HELD_OUT_SOURCES or (tier != "leave-one-out") != has_validation:
+        raise InputError(
+            f"tier: got {tier!r} {'with' if has_validation else 'without'} validation; expected 'leave-one-out' without "
+            "validation, or 'few-validation' or 'validation' with validation=(embeddings, labels)."
+        )
+    return tier
+
+
+def _unique_shots(
+    matrix: Floats, labels: NDArray[Any], weights: Doubles, classes: NDArray[Any]
+) -> tuple[Floats, Indices, Doubles]:
+    """Unit rows; a picture given twice becomes one shot of twice the weight, so that leaving it out leaves it out."""
+    numbers = np.searchsorted(classes, labels).astype(np.intp)
+    twins = first_identical(matrix)
+    check_one_label_each(twins, numbers, classes)
+    kept = np.unique(twins)
+    if len(kept) < len(matrix):
+        weights = np.asarray(np.bincount(twins, weights, minlength=len(matrix)), np.float64)[kept]
+        matrix, numbers = matrix[kept], numbers[kept]
+    return normalize_rows(matrix, "images"), numbers, weights

@@ -1,20 +1,27 @@
-"""Base of the peers that add something to the zero-shot logits and keep the shots: what they share in fitting and choosing."""
+"""The cache term of Tip-Adapter and APE: every shot votes for its class, the more the nearer it is."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
-from isomix._arrays import Doubles, Floats, Indices
-from isomix.fewshot.base import FewShotClassifier
-from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
+from isomix._arrays import Doubles, Floats, Indices, check_integer
+from isomix.errors import InputError
+from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.inputs import check_number
+from isomix.fewshot.prototypes import TextCosine
+from isomix.fewshot.support import Support
+from isomix.fewshot.terms import Term
+from isomix.fewshot.weights import Parameter, Values
+from isomix.linalg import normalize_rows
 
-__all__ = ["ClassSums", "ResidualFewShot"]
+__all__ = ["ALPHA_GRID", "Cache", "SelectedCache"]
 
 ALPHA_GRID = (0.0, *(2.0 ** (j / 2) for j in range(-10, 9)))
+SHARPNESS_GRID = (1.0, 2.0, 3.5, 5.5, 8.0, 12.0, 20.0, 35.0)
+AUTHORS_SHARPNESS = 5.5
 
 
 class ClassSums:
@@ -32,103 +39,119 @@ class ClassSums:
         return sums
 
 
-class ResidualFewShot(FewShotClassifier):
-    """Logits s x·t_c + alpha r_c(x; sharpness), with a residual r computed from the shots.
+class Cache(Term):
+    """Σ_i w_i exp(-beta (1 - x·f_i)) [y_i = c] over the shots f_i.
 
-    Model size O(N d): the shots are kept, because r is no function of means and scatter.
+    Parameters
+    ----------
+    support : Support
+        With the shots themselves.
+    sharpness : float or None
+        beta; None: chosen.
     """
 
-    needs_text = True
-    _state: ClassVar[tuple[str, ...]] = ("alpha_", "sharpness_", "support_", "support_classes_", "support_weights_")
-    _sharpness_grid: ClassVar[tuple[float, ...]] = ()
+    weight_start = 1.0
+    weight_grid = ALPHA_GRID
+    weight_is_surprising = False
+    spread_rows = None
 
-    alpha: float | None
-    sharpness: float | None = 0.0
-    alpha_: float
-    sharpness_: float
-    support_: Floats
-    support_classes_: Indices
-    support_weights_: Doubles
+    def __init__(self, support: Support, sharpness: float | None) -> None:
+        check_number(sharpness, "sharpness", chosen=True)
+        self.sharpness = sharpness
+        X, self.classes, weights = support.shots.kept()
+        self.counts = support.moments.counts
+        self.sums = ClassSums(self.classes, len(self.counts))
+        self.votes = self.votes_of(X, weights)
+        self._keys = np.ascontiguousarray(self.channels_of(X)[self.sums.order])
+        self._votes_in_order = self.votes[self.sums.order]
 
-    def _check_parameters(self) -> None:
-        check_number(self.alpha, "alpha", chosen=True)
-        check_number(self.sharpness, "sharpness", chosen=True)
-        check_number(self.logit_scale, "logit_scale (100 for OpenAI CLIP)", positive=True)
+    def channels_of(self, X: Floats) -> Floats:
+        """What keys and queries are compared by."""
+        return X
 
-    def _remember(self, X: Floats, y: Indices, weights: Doubles) -> None:
-        self.support_, self.support_classes_, self.support_weights_ = X, y, weights
-        self._stale = True
+    def votes_of(self, X: Floats, weights: Doubles) -> Doubles:
+        """w_i, what a shot adds to its class."""
+        return weights
 
-    def _recall(self, positions: Indices, X: Floats, y: Indices, weights: Doubles) -> None:
-        self.support_ = np.concatenate([self.support_, X])
-        self.support_classes_ = np.concatenate([positions[self.support_classes_], y])
-        self.support_weights_ = np.concatenate([self.support_weights_, weights])
-        self._stale = True
+    def parameters(self) -> list[Parameter]:
+        """``sharpness``."""
+        return [Parameter.of("sharpness", self.sharpness, AUTHORS_SHARPNESS, SHARPNESS_GRID)]
 
-    def _compile(self) -> None:
-        # The weights play no part in it: it is done once for a set of shots, and once after loading.
-        if getattr(self, "_stale", True):
-            self._prepare()
-            self._stale = False
+    def logits(self, X: Floats, values: Values) -> Floats:
+        """The formula."""
+        affinity = self.channels_of(X) @ self._keys.T.astype(X.dtype, copy=False)
+        affinity -= 1.0
+        affinity *= values["sharpness"]
+        np.exp(affinity, out=affinity)
+        affinity *= self._votes_in_order.astype(X.dtype)
+        return self.sums(affinity)
 
-    def _choose(self, held_out: HeldOut | None) -> None:
-        start: dict[str, Any] = {
-            "alpha": 1.0 if self.alpha is None else float(self.alpha),
-            "sharpness": self._prior_sharpness() if self.sharpness is None else float(self.sharpness),
-        }
-        self.alpha_, self.sharpness_ = start["alpha"], start["sharpness"]
-        self._compile()
-        grids: dict[str, Any] = {}
-        if self.alpha is None:
-            grids["alpha"] = ALPHA_GRID
-        if self.sharpness is None:
-            grids["sharpness"] = self._sharpness_grid
-        if not grids:
-            return
-        if held_out is None:
-            self.weight_tier_ = "rule"
-            return
-        self.weight_tier_ = held_out.tier
-        zero_shot = self._zero_shot(held_out.X)
-        residuals = {
-            value: self._held_out_residual(held_out, value)
-            for value in {start["sharpness"], *grids.get("sharpness", ())}
-        }
-        # Candidates in units of the weight at which both terms differ as much between classes.
-        spread = max(float(residuals[start["sharpness"]].std(axis=1).mean()), 1e-12)
-        unit = float(zero_shot.std(axis=1).mean()) / spread
-        if "alpha" in grids:
-            grids["alpha"] = [unit * f for f in ALPHA_GRID]
-            start["alpha"] = 0.0
+    def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
+        """Without a shot's own vote, and the sum of its class times W / (W - w), since its rivals keep all of theirs."""
+        logits = self.logits(held_out.X, values)
+        if held_out.from_shots:
+            X = self.channels_of(held_out.X)
+            rows, y = np.arange(len(X)), held_out.y
+            own = np.exp(values["sharpness"] * (np.einsum("ij,ij->i", X, X) - 1.0)) * self.votes[held_out.rows]
+            total = self.counts[y]
+            logits[rows, y] = (logits[rows, y] - own) * total / (total - held_out.weights)
+        return logits
 
-        def loss(point: dict[str, Any]) -> float:
-            alpha, residual = zero_shot.dtype.type(point["alpha"]), residuals[point["sharpness"]]
-            return brier_score(lambda rows: zero_shot[rows] + alpha * residual[rows], held_out)
 
-        found = coordinate_search(loss, grids, start)
-        self.alpha_, self.sharpness_ = float(found["alpha"]), float(found["sharpness"])
+class SelectedCache(Cache):
+    """The cache on the channels that tell the class texts apart, with votes by what zero-shot makes of a shot.
 
-    def _prior_sharpness(self) -> float:
-        return 0.0
+    Channels are ranked by lambda S - (1 - lambda) V, with S the mean product between texts of different classes and V their
+    variance over the classes, and the lowest are kept; keys and queries are normalised again on them. A vote is
+    w_i exp(gamma KL_i), with KL_i = -log p_y the divergence of the zero-shot prediction from the label.
 
-    def _zero_shot(self, X: Floats) -> Floats:
-        return np.asarray(X @ np.ascontiguousarray(self.texts_.T * self.logit_scale, X.dtype))
+    Parameters
+    ----------
+    support : Support
+    sharpness : float or None
+    texts : TextCosine
+        Zero-shot.
+    n_channels : int or None
+        None: 7/8 of the width.
+    balance : float
+        lambda.
+    gamma : float
+    """
 
-    def _logits(self, X: Floats) -> Floats:
-        return np.asarray(self._zero_shot(X) + X.dtype.type(self.alpha_) * self._residual(X, self.sharpness_))
+    def __init__(
+        self,
+        support: Support,
+        sharpness: float | None,
+        texts: TextCosine,
+        *,
+        n_channels: int | None,
+        balance: float,
+        gamma: float,
+    ) -> None:
+        self.zero_shot, self.gamma = texts, gamma
+        self.channels = _select_channels(support.texts, n_channels, balance)
+        super().__init__(support, sharpness)
 
-    def _held_out_logits(self, held_out: HeldOut) -> Floats:
-        residual = self._held_out_residual(held_out, self.sharpness_)
-        return np.asarray(self._zero_shot(held_out.X) + held_out.X.dtype.type(self.alpha_) * residual)
+    def channels_of(self, X: Floats) -> Floats:
+        """Unit rows of the selected channels."""
+        return normalize_rows(np.ascontiguousarray(X[:, self.channels]), "selected channels")
 
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Derive from shots and texts what the residual needs."""
+    def votes_of(self, X: Floats, weights: Doubles) -> Doubles:
+        """w_i exp(gamma KL_i)."""
+        log_p = log_softmax(np.asarray(self.zero_shot(X), np.float64), axis=1)
+        surprise = -log_p[np.arange(len(log_p)), self.classes]
+        return np.asarray(weights * np.exp(self.gamma * surprise))
 
-    @abstractmethod
-    def _residual(self, X: Floats, sharpness: float) -> Floats:
-        """What the shots say, (n, C)."""
+    def attributes(self, values: Values) -> dict[str, Any]:
+        """``channels``."""
+        return {"channels": self.channels}
 
-    @abstractmethod
-    def _held_out_residual(self, held_out: HeldOut, sharpness: float) -> Floats:
-        """The same for held-out shots, each without itself."""
+
+def _select_channels(texts: Doubles, n_channels: int | None, balance: float) -> Indices:
+    n, d = texts.shape
+    kept = max(1, d * 7 // 8) if n_channels is None else check_integer(n_channels, "n_channels", minimum=1)
+    if kept > d:
+        raise InputError(f"n_channels: got {kept}, expected at most the width of the embeddings, {d}.")
+    similarity = (texts.sum(axis=0) ** 2 - (texts**2).sum(axis=0)) / (n * (n - 1))
+    criterion = balance * similarity - (1.0 - balance) * texts.var(axis=0)
+    return np.sort(np.argsort(criterion, kind="stable")[:kept])

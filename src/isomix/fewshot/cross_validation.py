@@ -36,8 +36,8 @@ class CrossValidation:
     folds: int
     confusions: list[tuple[Any, Any, int]]
 
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
+    def to_dict(self) -> dict[str, Any]:
+        """The same as values for JSON."""
         return asdict(self)
 
 

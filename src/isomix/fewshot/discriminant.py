@@ -1,59 +1,99 @@
-"""Linear discriminant analysis with a shrunk covariance."""
+"""The discriminant term: Gaussian classes with one shrunk covariance."""
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
 
-from isomix.errors import IsomixWarning
+import numpy as np
+
+from isomix._arrays import Doubles, Floats
 from isomix.fewshot.held_out import HeldOut
-from isomix.fewshot.linear import LinearFewShot
+from isomix.fewshot.leave_one_out import discriminant_without
+from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.shrinkage import check_shrinkage, precision_times
+from isomix.fewshot.support import Support, into_space
+from isomix.fewshot.terms import Linear, Term
+from isomix.fewshot.weights import Values
 
-__all__ = ["LDA"]
+__all__ = ["Discriminant"]
 
 
-class LDA(LinearFewShot):
-    """Linear discriminant analysis of unit rows, equal priors: logits x·W_c + b_c.
+class Discriminant(Term):
+    """x·W_c + b_c with W_c = Sigma^-1 mu_c and b_c = -½ mu_cᵀ Sigma^-1 mu_c: Gaussian classes of equal priors.
 
-    W = Sigma^-1 mu_c and b = -½ mu_cᵀ Sigma^-1 mu_c, up to a constant of each row, with the pooled within-class covariance Sigma.
-    At one shot a class there is no scatter: Sigma is then the identity (with a warning), the nearest class mean in Euclidean
-    distance. Text is used for classes without pictures only.
+    Sigma is the pooled within-class covariance, shrunk. Without scatter (one shot a class) it is the identity, and in a weighted
+    sum the term is left out.
 
     Parameters
     ----------
-    shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
-        How the covariance is shrunk, see :func:`isomix.fewshot.shrinkage.shrink`. Kubokawa-Srivastava is GDA's choice (Wang et al., ICLR
-        2024); its logits are too flat for probabilities unless calibrated. ``partial_fit`` cannot update Ledoit-Wolf.
-    calibrate : bool
-        Choose the temperature of ``predict_proba`` by leave-one-out.
-
-    Attributes
-    ----------
-    coef_ : ndarray, shape (C, d)
-    intercept_ : ndarray, shape (C,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]])
-    >>> LDA(shrinkage=0.5).fit(X, [0, 0, 1, 1]).predict(X)
-    array([0, 0, 1, 1])
+    moments : ClassMoments
+    means : ndarray, shape (C, d)
+        mu_c, complete.
+    shrinkage : str or float
+        See :func:`isomix.fewshot.shrinkage.shrink`.
+    space : fitted space or None
+        Where ``moments`` and ``means`` live, if not among the embeddings.
     """
 
-    method = "lda"
-    _mixes = False
-    _discriminates = True
-    logit_scale = 1.0
+    def __init__(self, moments: ClassMoments, means: Doubles, shrinkage: str | float, space: Any = None) -> None:
+        check_shrinkage(shrinkage)
+        self.moments, self.means, self.shrinkage, self.space = moments, means, shrinkage, space
 
-    def __init__(self, shrinkage: str | float = "kubokawa-srivastava", *, calibrate: bool = False) -> None:
-        self.shrinkage = shrinkage
-        self.calibrate = calibrate
+    @classmethod
+    def of(cls, support: Support, shrinkage: str | float, space: Any = None) -> Discriminant:
+        """Of the shots, in the space if there is one."""
+        moments = support.moments if support.shots.in_space is None else support.shots.in_space
+        present = moments.counts > 0
+        if space is None:
+            means = support.means
+        elif present.all():
+            means = moments.means
+        else:  # classes without pictures: their imputed mean image, moved into the space
+            means = moments.means.copy()
+            means[~present] = np.asarray(space.transform(support.means[~present]), np.float64)
+        return cls(moments, means, shrinkage, space)
 
-    def _choose(self, held_out: HeldOut | None) -> None:
-        if not self._scatter_known():
-            warnings.warn(
-                "LDA: one shot a class (or equal shots) has no within-class scatter; the covariance is taken as the identity. "
-                "Give more shots, or use ProjectAndMix.",
-                IsomixWarning,
-                stacklevel=4,
+    @cached_property
+    def solved(self) -> Linear:
+        """W and b, less a constant of each row of logits.
+
+        W_c = Sigma^-1 (mu_c - g), b_c = -½ (mu_c + g)ᵀ W_c with g the mean of the class means: no decision or probability sees
+        the difference, which would cost half precision its digits.
+        """
+        g = self.means.mean(axis=0)
+        W = precision_times(self.moments, self.shrinkage, self.means - g)
+        return Linear(W, -0.5 * np.einsum("ij,ij->i", W, self.means + g), self.space)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a scatter to take a covariance from."""
+        return self.moments.has_scatter
+
+    def note(self, weight: str | None) -> str | None:
+        """Without scatter the covariance is the identity, or the term has no part in the sum."""
+        if self.exists:
+            return None
+        if weight is None:
+            return (
+                "one shot a class (or equal shots) has no within-class scatter; the covariance is taken as the identity. "
+                "Give more shots, or use ProjectAndMix."
             )
-        self.prior_shots_, self.n_directions_, self.ensemble_weight_ = 0.0, 0, 1.0
+        return (
+            f"{weight}: at one shot a class there is no within-class scatter, so the discriminant is left out. Give more shots; "
+            "TIMO can do with more prompts."
+        )
+
+    def linear(self, values: Values) -> Linear:
+        """W and b; nothing is chosen."""
+        return self.solved
+
+    def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
+        """Exact, on equal footing: see :mod:`isomix.fewshot.leave_one_out`."""
+        if not (held_out.from_shots and self.exists):
+            return self.solved(held_out.X)
+        inside = replace(
+            held_out, X=into_space(self.space, held_out.X), X_all=into_space(self.space, held_out.X_all)
+        )  # fmt: skip
+        return discriminant_without(inside, self.moments, self.means, self.shrinkage, footing=True)

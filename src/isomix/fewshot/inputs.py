@@ -17,7 +17,7 @@ from isomix._estimators import check_fit_rows, check_rows
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
 
-__all__ = ["check_number", "check_one_label_each", "read_shots", "unit_rows"]
+__all__ = ["all_classes", "check_number", "check_one_label_each", "read_shots", "read_validation", "unit_rows"]
 
 UNIT_TOLERANCE = 1e-2
 
@@ -86,6 +86,52 @@ def read_shots(
         )
     used = weights > 0
     return matrix[used], labels[used], weights[used]
+
+
+def read_validation(estimator: BaseEstimator, validation: Any, classes: NDArray[Any]) -> tuple[Floats, Indices]:
+    """Unit rows (m, d) and class numbers (m,) of the pair ``validation=(embeddings, labels)``.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise InputError(
+            f"validation: got {type(validation).__name__}, expected two arrays, validation=(embeddings, labels)."
+        )
+    array = check_rows(estimator, validation[0], "validation images")
+    matrix = np.asarray(array, working_dtype(array.dtype))
+    check_finite_rows(matrix, "validation images")
+    matrix, labels = normalize_rows(matrix, "validation images"), np.asarray(validation[1])
+    if labels.shape != (len(matrix),):
+        raise InputError(
+            f"validation: got {len(matrix)} rows and labels of shape {labels.shape}, expected one label a row."
+        )
+    unknown = labels[~np.isin(labels, classes)]
+    if unknown.size:
+        raise InputError(
+            f"validation: labels {np.unique(unknown)[:5].tolist()!r} are no classes of the shots or texts. Leave their "
+            "pictures out, or give text of them."
+        )
+    return matrix, np.searchsorted(classes, labels).astype(np.intp)
+
+
+def all_classes(labels: NDArray[Any], more: list[Any]) -> NDArray[Any]:
+    """Sorted labels of the shots and of whatever else names classes; :class:`InputError` for fewer than two, or mixed types."""
+    try:
+        classes = np.unique(labels)
+        if more:
+            extra = np.array(more, dtype=object) if labels.dtype == object else np.asarray(more)
+            if (extra.dtype.kind in "US") != (labels.dtype.kind in "US") and labels.dtype != object:
+                raise TypeError(f"labels of kinds {labels.dtype} and {extra.dtype}")
+            classes = np.union1d(classes, extra)
+    except TypeError as error:
+        raise InputError(f"labels in y and text cannot be put in one order ({error}). Use one type for all.") from error
+    if len(classes) < 2:
+        raise InputError(
+            f"got {len(classes)} class ({classes.tolist()!r}), expected at least two classes with pictures or text."
+        )
+    return classes
 
 
 def check_one_label_each(twins: Indices, y: Indices, classes: NDArray[Any]) -> None:

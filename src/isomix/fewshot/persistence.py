@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,35 +17,36 @@ from isomix._documents import Document, expect_tensors, load, write_document
 from isomix.errors import InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.support import Shots
+from isomix.fewshot.texts import ClassTexts
+from isomix.fewshot.weights import SOURCES
 from isomix.spaces.base import SPACES, Space
 
 __all__ = ["load_classifier", "save_classifier"]
 
 SPACE_PREFIX = "space."
+KEPT = ("support_", "support_classes_", "support_weights_")
+# What earlier versions wrote.
+OLD_SOURCES = {"none": "leave-one-out", "few": "few-validation", "full": "validation", "rule": "prior"}
+OLD_NAMES = {"alpha_": "ensemble_weight_"}
 
 
 def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str], source: Mapping[str, Any]) -> None:
     """Write a fitted classifier; see :meth:`FewShotClassifier.save`."""
-    space = getattr(classifier, "space", None)
+    space = classifier.space
     if space is not None and not isinstance(space, Space):
         raise InputError(f"space: a {type(space).__name__} cannot be saved; only spaces of isomix can.")
     labels = classifier.classes_
     if labels.dtype.kind not in "iubU" and not all(isinstance(label, str) for label in labels.tolist()):
         raise InputError(f"labels of dtype {labels.dtype} cannot be saved; use strings or integers.")
-    moments = classifier.moments_
-    learned: dict[str, Any] = {name: getattr(classifier, name) for name in classifier._state}
-    scalars = {
-        name: (value.item() if isinstance(value, np.generic) else value)
-        for name, value in learned.items()
-        if not isinstance(value, np.ndarray)
-    }
+    shots, moments = classifier._shots, classifier.moments_
     # JSON has no infinity: a text worth any number of shots (mixing weight 0) is written as null.
-    scalars = {name: None if value == float("inf") else value for name, value in scalars.items()}
+    learned = {f"{name}_": None if value == float("inf") else value for name, value in classifier._values.items()}
     parameters = {
         "arguments": {name: value for name, value in classifier.get_params(deep=False).items() if name != "space"},
         "labels": labels.tolist(),
         "label_dtype": "object" if labels.dtype == object else labels.dtype.str,
-        "learned": scalars,
+        "learned": learned,
         "weight_tier": classifier.weight_tier_,
         "temperature": classifier.temperature_,
     }
@@ -54,15 +56,16 @@ def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str],
         "scatter": moments.scatter,
         "text": classifier.text_,
         "has_text": classifier.has_text_,
-        **{name: value for name, value in learned.items() if isinstance(value, np.ndarray)},
     }
+    if classifier.keeps_shots:
+        tensors |= dict(zip(KEPT, shots.kept(), strict=True))
     if np.isfinite(moments.fourth):
         tensors["fourth"] = np.array([moments.fourth])
     if any(len(prompts) > 1 for prompts in classifier.prompts_):
         tensors["prompts"] = np.concatenate(classifier.prompts_)
         tensors["prompt_counts"] = np.array([len(prompts) for prompts in classifier.prompts_])
-    if space is not None:
-        inside: ClassMoments = classifier.space_moments_
+    inside = shots.in_space
+    if space is not None and inside is not None:
         parameters["space"] = {
             "method": space.method,
             "parameters": space._parameters(),
@@ -94,34 +97,44 @@ def _rebuild(document: Document, path: str | os.PathLike[str]) -> FewShotClassif
     sizes = expect_tensors(document, path, shapes)
     parameters, tensors = document.parameters, document.tensors
     classifier = CLASSIFIERS[document.method](**parameters["arguments"])
-    if "space" in parameters:
-        _rebuild_space(classifier, document, path)
-    classifier._check_parameters()
     labels = parameters["labels"]
     if len(labels) != sizes["C"] or len(labels) < 2:
         raise ValueError(f"{len(labels)} labels for {sizes['C']} classes")
-    classifier.classes_ = np.array(labels, dtype=np.dtype(parameters["label_dtype"]))
+    classes: NDArray[Any] = np.array(labels, dtype=np.dtype(parameters["label_dtype"]))
     classifier.n_features_in_ = sizes["d"]
-    classifier.text_, classifier.has_text_ = tensors["text"], tensors["has_text"].astype(bool)
-    if "prompts" in tensors:
-        ends = np.cumsum(tensors["prompt_counts"])
-        classifier.prompts_ = np.split(tensors["prompts"], ends[:-1])
-    else:
-        classifier.prompts_ = [
-            row[None] if has else row[None][:0] for row, has in zip(classifier.text_, classifier.has_text_, strict=True)
-        ]
-    for name in classifier._state:
-        value = tensors[name] if name in tensors else parameters["learned"][name]
-        setattr(classifier, name, float("inf") if value is None else value)
     fourth = float(tensors["fourth"][0]) if "fourth" in tensors else float("nan")
-    classifier._set_moments(ClassMoments(tensors["counts"], tensors["means"], tensors["scatter"], fourth))
-    classifier.weight_tier_, classifier.temperature_ = str(parameters["weight_tier"]), float(parameters["temperature"])
+    shots = Shots(ClassMoments(tensors["counts"], tensors["means"], tensors["scatter"], fourth))
+    if classifier.keeps_shots:
+        X, y, weights = (tensors[name] for name in KEPT)
+        shots = replace(shots, X=X, y=y, weights=weights)
+    if "space" in parameters:
+        classifier.space, inside = _rebuild_space(document, path)
+        shots = replace(shots, in_space=inside)
+    classifier._set_support(classes, _texts_of(tensors), shots)
+    learned = parameters["learned"]
+    classifier.weight_tier_ = OLD_SOURCES.get(parameters["weight_tier"], parameters["weight_tier"])
+    if classifier.weight_tier_ not in SOURCES:
+        raise ValueError(f"weights from {classifier.weight_tier_!r}")
+    classifier.temperature_ = float(parameters["temperature"])
     classifier.source_ = document.source
-    classifier._compile()
+    classifier._use(classifier._sum.now({p.name: _value(learned, p.name) for p in classifier._sum.parameters()}))
     return classifier
 
 
-def _rebuild_space(classifier: Any, document: Document, path: str | os.PathLike[str]) -> None:
+def _texts_of(tensors: Mapping[str, NDArray[Any]]) -> ClassTexts:
+    text, known = tensors["text"], tensors["has_text"].astype(bool)
+    if "prompts" in tensors:
+        return ClassTexts(text, known, np.split(tensors["prompts"], np.cumsum(tensors["prompt_counts"])[:-1]))
+    return ClassTexts(text, known, [row[None] if has else row[None][:0] for row, has in zip(text, known, strict=True)])
+
+
+def _value(learned: Mapping[str, Any], name: str) -> Any:
+    key = f"{name}_"
+    value = learned[key if key in learned else OLD_NAMES.get(key, key)]
+    return float("inf") if value is None else value
+
+
+def _rebuild_space(document: Document, path: str | os.PathLike[str]) -> tuple[Space, ClassMoments]:
     stored = document.parameters["space"]
     tensors = {
         name.removeprefix(SPACE_PREFIX): tensor
@@ -136,6 +149,5 @@ def _rebuild_space(classifier: Any, document: Document, path: str | os.PathLike[
         raise ValueError(f"moments of shapes {means.shape} and {scatter.shape} in a space of width {k}")
     if space.n_features_in_ != document.tensors["means"].shape[1]:
         raise ValueError(f"a space of embeddings of width {space.n_features_in_}")
-    classifier.space = space
     fourth = float("nan") if stored["fourth"] is None else float(stored["fourth"])
-    classifier.space_moments_ = ClassMoments(counts, means, scatter, fourth)
+    return space, ClassMoments(counts, means, scatter, fourth)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from isomix._arrays import Doubles, Floats
-from isomix.errors import InputError
-from isomix.fewshot.linear import LinearFewShot
-from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.base import FewShotClassifier
+from isomix.fewshot.discriminant import Discriminant
+from isomix.fewshot.prototypes import PrototypeCosine
+from isomix.fewshot.support import Support
+from isomix.fewshot.terms import Term, Weighted
 
 __all__ = ["ProjectAndMix"]
 
 
-class ProjectAndMix(LinearFewShot):
+class ProjectAndMix(FewShotClassifier):
     """Text-aligned mixed prototypes plus linear discriminant analysis, training-free.
 
     logits = s x·m_c + beta (x·W_c + b_c), with m_c of :class:`TextAlignedPrototypes` and W, b of :class:`LDA`. Our reading of
@@ -60,12 +58,10 @@ class ProjectAndMix(LinearFewShot):
     >>> T = {"cat": np.array([0.8, 0.0, 0.6]), "dog": np.array([0.0, 0.8, 0.6])}
     >>> clf = ProjectAndMix().fit(X, ["cat", "cat", "dog", "dog"], text=T)
     >>> clf.predict(np.array([[0.9, 0.1, 0.0]])), clf.weight_tier_
-    (array(['cat'], dtype='<U3'), 'none')
+    (array(['cat'], dtype='<U3'), 'leave-one-out')
     """
 
     method = "project-and-mix"
-    _projects = True
-    _discriminates = True
 
     def __init__(
         self,
@@ -86,31 +82,9 @@ class ProjectAndMix(LinearFewShot):
         self.space = space
         self.calibrate = calibrate
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.space is not None and (isinstance(self.space, type) or not hasattr(self.space, "transform")):
-            raise InputError(f"space: got {self.space!r}, expected a fitted space, with transform, or None.")
-
-    def _into_space(self, X: Floats) -> Floats:
-        return X if self.space is None else np.asarray(self.space.transform(X), X.dtype)
-
-    def _remember(self, X: Floats, y: NDArray[np.intp], weights: Doubles) -> None:
-        if self.space is not None:
-            self.space_moments_ = ClassMoments.of(self._into_space(X), y, len(self.classes_), weights)
-
-    def _recall(self, positions: NDArray[np.intp], X: Floats, y: NDArray[np.intp], weights: Doubles) -> None:
-        if self.space is not None:
-            new = ClassMoments.of(self._into_space(X), y, len(self.classes_), weights)
-            self.space_moments_ = self.space_moments_.take(positions, len(self.classes_)).merge(new)
-
-    def _discriminant_moments(self) -> tuple[ClassMoments, Doubles]:
-        if self.space is None:
-            return self.moments_, self.means_
-        moments = self.space_moments_
-        present = moments.counts > 0
-        if present.all():
-            return moments, moments.means
-        # Classes without pictures: their imputed mean image, moved into the space.
-        missing = np.zeros_like(moments.means)
-        missing[~present] = np.asarray(self.space.transform(self.means_[~present]), np.float64)
-        return moments, np.where(present[:, None], moments.means, missing)
+    def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
+        aligned = PrototypeCosine(
+            support, self.logit_scale, self.mixing_weight, projected=True, n_directions=self.n_directions
+        )
+        discriminant = Discriminant.of(support, self.shrinkage, self.space)
+        return (aligned, Weighted("ensemble_weight", self.ensemble_weight, discriminant))

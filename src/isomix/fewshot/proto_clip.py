@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
 
 from isomix._arrays import Floats
 from isomix.fewshot.base import FewShotClassifier
-from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
+from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.inputs import check_number
-from isomix.fewshot.mixing import MixedCosines
+from isomix.fewshot.leave_one_out import MixedCosines
+from isomix.fewshot.support import Support
+from isomix.fewshot.terms import Term
+from isomix.fewshot.weights import HeldOutLogits, Parameter, Values
 from isomix.linalg import normalize_rows
 
-__all__ = ["ProtoCLIP"]
+__all__ = ["LogMixture", "ProtoCLIP"]
+
+MIXING_GRID = tuple(j / 20 for j in range(20))
+SHARPNESS_GRID = tuple(50.0 * 2.0 ** (j / 2) for j in range(-5, 6))
 
 
 class ProtoCLIP(FewShotClassifier):
@@ -30,12 +36,16 @@ class ProtoCLIP(FewShotClassifier):
         b. None: chosen likewise; 50 at one shot, with which the second softmax is zero-shot's at a logit scale of 100.
     calibrate : bool
         Choose the temperature of ``predict_proba`` on the same held-out shots.
+
+    Attributes
+    ----------
+    mixing_weight_, sharpness_ : float
+    prototypes_ : ndarray, shape (C, d)
+        z_c.
     """
 
     method = "proto-clip"
     needs_text = True
-    _state: ClassVar[tuple[str, ...]] = ("mixing_weight_", "sharpness_")
-    logit_scale = 1.0
 
     def __init__(
         self, mixing_weight: float | None = None, sharpness: float | None = None, *, calibrate: bool = False
@@ -44,49 +54,59 @@ class ProtoCLIP(FewShotClassifier):
         self.sharpness = sharpness
         self.calibrate = calibrate
 
-    def _check_parameters(self) -> None:
-        check_number(self.mixing_weight, "mixing_weight", highest=1.0, chosen=True)
-        check_number(self.sharpness, "sharpness", positive=True, chosen=True)
+    def _terms(self, support: Support) -> tuple[Term]:
+        return (LogMixture(support, self.mixing_weight, self.sharpness),)
 
-    def _choose(self, held_out: HeldOut | None) -> None:
-        start: dict[str, Any] = {"mixing_weight": 1 / 9, "sharpness": 50.0}
-        grids: dict[str, Any] = {
-            "mixing_weight": [j / 20 for j in range(20)],
-            "sharpness": [50.0 * 2.0 ** (j / 2) for j in range(-5, 6)],
-        }
-        for name in tuple(grids):
-            if getattr(self, name) is not None:
-                start[name] = float(getattr(self, name))
-                del grids[name]
-        if grids:
-            self.weight_tier_ = "rule" if held_out is None else held_out.tier
-        if grids and held_out is not None:
-            images, texts = self._cosines(held_out)
 
-            def loss(point: dict[str, Any]) -> float:
-                a, b = point["mixing_weight"], point["sharpness"]
-                return brier_score(lambda rows: _log_mixture(images[rows], texts[rows], a, b), held_out)
+class LogMixture(Term):
+    """log(a softmax(2 b x·z_c) + (1 - a) softmax(2 b x·t_c)): for unit vectors ‖x - z‖² = 2 - 2 x·z.
 
-            start = coordinate_search(loss, grids, start)
-        self.mixing_weight_, self.sharpness_ = float(start["mixing_weight"]), float(start["sharpness"])
+    Parameters
+    ----------
+    support : Support
+    mixing_weight, sharpness : float or None
+        a and b; None: chosen.
+    """
 
-    def _cosines(self, held_out: HeldOut) -> tuple[Floats, Floats]:
-        cosines = MixedCosines(held_out, self.moments_, self.means_, self.texts_, None)
-        return cosines(1.0, 0), cosines(0.0, 0)
+    def __init__(self, support: Support, mixing_weight: float | None, sharpness: float | None) -> None:
+        check_number(mixing_weight, "mixing_weight", highest=1.0, chosen=True)
+        check_number(sharpness, "sharpness", positive=True, chosen=True)
+        self.support, self.mixing_weight, self.sharpness = support, mixing_weight, sharpness
+        self.images = np.asarray(normalize_rows(support.means, "image prototypes"))
 
-    def _compile(self) -> None:
-        self.prototypes_ = np.asarray(normalize_rows(self.means_, "image prototypes"))
+    def parameters(self) -> list[Parameter]:
+        """``mixing_weight`` and ``sharpness``."""
+        return [
+            Parameter.of("mixing_weight", self.mixing_weight, 1 / 9, MIXING_GRID),
+            Parameter.of("sharpness", self.sharpness, 50.0, SHARPNESS_GRID),
+        ]
 
-    def _logits(self, X: Floats) -> Floats:
-        images, texts = X @ self.prototypes_.T.astype(X.dtype), X @ self.texts_.T.astype(X.dtype)
-        return _log_mixture(images, texts, self.mixing_weight_, self.sharpness_)
+    def logits(self, X: Floats, values: Values) -> Floats:
+        """The formula."""
+        images, texts = X @ self.images.T.astype(X.dtype), X @ self.support.texts.T.astype(X.dtype)
+        return _log_mixture(images, texts, values["mixing_weight"], values["sharpness"])
 
-    def _held_out_logits(self, held_out: HeldOut) -> Floats:
-        return _log_mixture(*self._cosines(held_out), self.mixing_weight_, self.sharpness_)
+    def candidates(self, held_out: HeldOut) -> HeldOutLogits:
+        """From the cosines, which no weight changes."""
+        cosines = MixedCosines(held_out, self.support.moments, self.support.means, self.support.texts, None)
+        images, texts = cosines(1.0, 0), cosines(0.0, 0)
+
+        def logits(values: Values, rows: slice) -> Floats:
+            return _log_mixture(images[rows], texts[rows], values["mixing_weight"], values["sharpness"])
+
+        return logits
+
+    def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
+        """From the same."""
+        return self.candidates(held_out)(values, slice(None))
+
+    def attributes(self, values: Values) -> dict[str, Any]:
+        """``prototypes``: the normalised mean images."""
+        return {"prototypes": self.images}
 
 
 def _log_mixture(images: Floats, texts: Floats, a: float, b: float) -> Floats:
-    """Log of the mixture, from cosines: for unit vectors ‖x - z‖² = 2 - 2 x·z."""
+    """Log of the mixture, from cosines."""
     scale = images.dtype.type(2.0 * b)
     by_text = log_softmax(scale * texts, axis=1)
     if a == 0.0:

@@ -1,168 +1,238 @@
-"""Classifiers by the cosine with one prototype a class: its text, its mean image, or a mix of both."""
+"""Terms that compare with one unit vector a class: its text, or a mix of its mean image and its text."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from isomix._arrays import as_matrix
+from isomix._arrays import Doubles, Floats, check_integer
 from isomix.errors import InputError
-from isomix.fewshot.linear import LinearFewShot
-from isomix.fewshot.texts import labels_of
+from isomix.fewshot.held_out import HeldOut
+from isomix.fewshot.inputs import check_number
+from isomix.fewshot.leave_one_out import MixedCosines
+from isomix.fewshot.shrinkage_report import prototype_errors
+from isomix.fewshot.support import Support
+from isomix.fewshot.terms import Linear, Term
+from isomix.fewshot.weights import HeldOutLogits, Parameter, Values
+from isomix.linalg import normalize_rows
 
-__all__ = ["MixedPrototypes", "NearestClassMean", "TextAlignedPrototypes", "ZeroShot"]
+__all__ = ["PRIOR_SHOTS", "PrototypeCosine", "TextCosine", "TextDirections"]
+
+PRIOR_SHOTS = 8.0
+"""What a class text is worth where the shots cannot tell, in shots: the mixing weight is K / (K + 8).
+
+Measured on ViT-B/32 embeddings of ImageNet: the best weight stays at 8 to 11 prior shots for 1, 2 and 4 shots a class.
+"""
+PRIOR_SHOTS_GRID = tuple(PRIOR_SHOTS * 2.0 ** (j / 2) for j in range(-8, 9))
+DIRECTIONS_GRID = (0.5, 0.7, 1.0, 1.4, 2.0, np.inf)
 
 
-class ZeroShot(LinearFewShot):
-    """CLIP's own classifier: logits s x·t_c with the class texts t_c (Radford et al., ICML 2021).
+class TextCosine(Term):
+    """s x·t_c with the class texts t_c: what CLIP itself says.
 
     Parameters
     ----------
-    logit_scale : float
-        s, the model's inverse temperature.
-    calibrate : bool
-        Choose the temperature of ``predict_proba`` on the shots.
-
-    Notes
-    -----
-    ``fit(text={label: embedding, ...})`` is enough; shots, if given, are used for nothing but the labels, the shape checks and the
-    temperature.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> clf = ZeroShot().fit(text={"cat": np.array([1.0, 0.0]), "dog": np.array([0.0, 1.0])})
-    >>> clf.predict(np.array([[0.6, 0.8]]))
-    array(['dog'], dtype='<U3')
+    support : Support
+    scale : float
+        s.
     """
 
-    method = "zero-shot"
-    needs_text = True
-    _fixed_mixing_weight = 0.0
+    def __init__(self, support: Support, scale: float) -> None:
+        check_number(scale, "logit_scale (100 for OpenAI CLIP)", positive=True)
+        self.texts, self.scale = support.texts, scale
 
-    def __init__(self, *, logit_scale: float = 100.0, calibrate: bool = False) -> None:
-        self.logit_scale = logit_scale
-        self.calibrate = calibrate
+    def linear(self, values: Values) -> Linear:
+        """The texts times s."""
+        return Linear(self.scale * self.texts, np.zeros(len(self.texts)))
 
-    def fit(
-        self,
-        X: ArrayLike | None = None,
-        y: ArrayLike | None = None,
-        text: Any = None,
-        sample_weight: ArrayLike | None = None,
-        **options: Any,
-    ) -> Self:
-        """Fit; ``X`` and ``y`` may be left out when ``text`` is a mapping. See the base class for the rest."""
-        if X is None and y is None and labels_of(text):
-            labels = np.array(labels_of(text))
-            # One picture a class, its own text: a zero-shot classifier looks at no picture.
-            first = [np.atleast_2d(np.asarray(text[label]))[:1] for label in labels.tolist()]
-            X, y = as_matrix(np.concatenate(first), "text", nonzero_rows=True), labels
-            X = X / np.linalg.norm(X, axis=1, keepdims=True)
-        elif X is None:
-            raise InputError("ZeroShot: without X and y, text must be a mapping {label: embedding}.")
-        return super().fit(X, y, text, sample_weight, **options)  # type: ignore[arg-type]
+    def __call__(self, X: Floats) -> Floats:
+        """Logits (n, C) of unit rows (n, d), in their dtype."""
+        return np.asarray(X @ np.ascontiguousarray(self.texts.T * self.scale, X.dtype))
+
+    def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
+        """No shot has a part in it."""
+        return self(held_out.X)
+
+    def attributes(self, values: Values) -> dict[str, Any]:
+        """``prototypes``: the texts."""
+        return {"prototypes": self.texts}
 
 
-class NearestClassMean(LinearFewShot):
-    """Cosine with the mean image of a class: logits s x·norm(mu_c).
+class PrototypeCosine(Term):
+    """s x·m_c with the prototypes m_c = norm(a norm(P mu_c) + (1 - a) t_c).
 
-    Text is used for classes without pictures only.
+    mu_c is the mean image, t_c the text, and P the projector on the first k principal directions of the texts, or the identity.
+    A mixing weight that is chosen is a = K / (K + kappa) for K shots a class: the text counts for kappa shots. Without any text
+    a is 1, and nothing is projected.
 
     Parameters
     ----------
-    logit_scale : float
-    calibrate : bool
-        Choose the temperature of ``predict_proba`` by leave-one-out.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-    >>> NearestClassMean().fit(X, ["a", "a", "b"]).predict(np.array([[0.28, 0.96]]))
-    array(['b'], dtype='<U1')
-    """
-
-    method = "nearest-class-mean"
-    _fixed_mixing_weight = 1.0
-
-    def __init__(self, *, logit_scale: float = 100.0, calibrate: bool = False) -> None:
-        self.logit_scale = logit_scale
-        self.calibrate = calibrate
-
-
-class MixedPrototypes(LinearFewShot):
-    """Cosine with a mix of mean image and text: m_c = norm(a norm(mu_c) + (1 - a) t_c).
-
-    The text is a biased estimate of the prototype with little variance, the mean image an unbiased one with much: mixing them is a
-    shrinkage estimator (Goswami et al., arXiv 2603.24528). Without text it is the nearest class mean, a = 1.
-
-    Parameters
-    ----------
+    support : Support
+    scale : float
+        s.
     mixing_weight : float, "shrinkage" or None
-        a, from 0 (text) to 1 (images). None: a = K / (K + kappa) for K shots a class (their harmonic mean), with kappa, the
-        number of shots a text is worth, chosen by leave-one-out; 8 at one shot. "shrinkage": bias² / (bias² + variance / K) from
-        :func:`isomix.fewshot.shrinkage_report`, without any search. It is the best weight for the squared error, not for
-        decisions: on ViT-B/32 embeddings of ImageNet at 4 shots it gives 54 % where leave-one-out gives 65 %.
-    logit_scale : float
-    calibrate : bool
-
-    Attributes
-    ----------
-    mixing_weight_ : float
-    prior_shots_ : float
-        kappa.
-    prototypes_ : ndarray, shape (C, d)
-    """
-
-    method = "mixed-prototypes"
-
-    def __init__(
-        self, mixing_weight: float | str | None = None, *, logit_scale: float = 100.0, calibrate: bool = False
-    ) -> None:
-        self.mixing_weight = mixing_weight
-        self.logit_scale = logit_scale
-        self.calibrate = calibrate
-
-
-class TextAlignedPrototypes(LinearFewShot):
-    """Mixed prototypes whose mean images are projected on the principal directions of the class texts.
-
-    With T = [t_1 .. t_C] = U S Vᵀ and P the projector on the first k right singular vectors, m_c = norm(a norm(P mu_c) +
-    (1 - a) t_c): what the pictures of a class show beside the class (background, context) is left out. Queries are not projected.
-    Our reading of Goswami et al., arXiv 2603.24528. Without text it is the nearest class mean.
-
-    Parameters
-    ----------
-    mixing_weight : float, "shrinkage" or None
-        As in :class:`MixedPrototypes`.
+        a; None: kappa is chosen.
+    projected : bool
+        Whether P projects.
     n_directions : int or None
-        k. None: chosen by leave-one-out around the effective rank of the texts, which is also the rule at one shot.
-    logit_scale : float
-    calibrate : bool
-
-    Attributes
-    ----------
-    mixing_weight_, prior_shots_, prototypes_
-        As in :class:`MixedPrototypes`.
-    n_directions_ : int
-        k; 0 where nothing is projected (no text).
+        k; None: chosen.
     """
-
-    method = "text-aligned-prototypes"
-    _projects = True
 
     def __init__(
         self,
+        support: Support,
+        scale: float,
         mixing_weight: float | str | None = None,
-        n_directions: int | None = None,
         *,
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        projected: bool = False,
+        n_directions: int | None = None,
     ) -> None:
-        self.mixing_weight = mixing_weight
-        self.n_directions = n_directions
-        self.logit_scale = logit_scale
-        self.calibrate = calibrate
+        check_number(scale, "logit_scale (100 for OpenAI CLIP)", positive=True)
+        if not isinstance(mixing_weight, str) or mixing_weight != "shrinkage":
+            check_number(mixing_weight, "mixing_weight, if it is not 'shrinkage'", highest=1.0, chosen=True)
+        if n_directions is not None:
+            check_integer(n_directions, "n_directions", minimum=1)
+        self.support, self.scale = support, scale
+        self.asked_weight, self.asked_directions = mixing_weight, n_directions
+        self.has_text = bool(support.has_text.any())
+        self.directions = TextDirections.of(support.given_texts) if projected and self.has_text else None
+        self.shots = _mean_shots(support.moments.counts)
+
+    def prototypes(self, values: Values) -> Doubles:
+        """m_c, (C, d)."""
+        a, images, texts = self.mixing_weight(values), self.support.means, self.support.texts
+        if a == 0.0:
+            return texts
+        if self.directions is not None and values["n_directions"]:
+            V = self.directions.vectors[: values["n_directions"]]
+            images = images @ V.T @ V
+        images = np.asarray(normalize_rows(images, "image prototypes"), np.float64)
+        return images if a == 1.0 else np.asarray(normalize_rows(a * images + (1.0 - a) * texts, "mixed prototypes"))
+
+    def mixing_weight(self, values: Values) -> float:
+        """a: the one that was given, or K / (K + kappa)."""
+        if not self.has_text:
+            return 1.0
+        if isinstance(self.asked_weight, str) or self.asked_weight is None:
+            return self.shots / (self.shots + values["prior_shots"]) if self.shots else 0.0
+        return float(self.asked_weight)
+
+    def linear(self, values: Values) -> Linear:
+        """The prototypes times s."""
+        return Linear(self.scale * self.prototypes(values), np.zeros(len(self.support.means)))
+
+    def candidates(self, held_out: HeldOut) -> HeldOutLogits:
+        """From the closed form for any mixing weight and number of directions."""
+        cosines = MixedCosines(
+            held_out,
+            self.support.moments,
+            self.support.means,
+            self.support.texts if self.has_text else None,
+            None if self.directions is None else self.directions.vectors,
+        )
+
+        def logits(values: Values, rows: slice) -> Floats:
+            return cosines(self.mixing_weight(values), values["n_directions"], rows, float(self.scale))
+
+        return logits
+
+    def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
+        """From the same."""
+        return self.candidates(held_out)(values, slice(None))
+
+    def attributes(self, values: Values) -> dict[str, Any]:
+        """``mixing_weight`` and ``prototypes``."""
+        return {"mixing_weight": self.mixing_weight(values), "prototypes": self.prototypes(values)}
+
+    # ------------------------------------------------------------------ what it has to choose
+
+    def parameters(self) -> list[Parameter]:
+        """``prior_shots``, which is kappa, and ``n_directions``, which is k: 0 where nothing is projected."""
+        return [self._prior_shots(), self._n_directions()]
+
+    def _prior_shots(self) -> Parameter:
+        asked = self.asked_weight
+        if not self.has_text:
+            if asked not in (None, 1.0, "shrinkage"):
+                raise InputError(
+                    f"mixing_weight: got {asked!r}, but there is no text to mix with. Pass text=, or leave mixing_weight alone."
+                )
+            return Parameter("prior_shots", 0.0, given=True)
+        if asked == "shrinkage" and np.isfinite(self.support.moments.within_variance):
+            pooled = prototype_errors(self.support.moments, self.support.texts, self.support.has_text).pooled_weight
+            return Parameter("prior_shots", self._worth_of_text(pooled))
+        if isinstance(asked, str) or asked is None:
+            return Parameter("prior_shots", PRIOR_SHOTS, PRIOR_SHOTS_GRID, _surprise)
+        return Parameter("prior_shots", self._worth_of_text(float(asked)), given=True)
+
+    def _worth_of_text(self, a: float) -> float:
+        """In shots, at mixing weight a: kappa = K (1 - a) / a."""
+        return self.shots * (1.0 - a) / a if a > 0 else float("inf")
+
+    def _n_directions(self) -> Parameter:
+        if self.directions is None:
+            return Parameter("n_directions", 0)
+        whole, k = len(self.directions.vectors), self.asked_directions
+        if k is None:
+            rank = self.directions.effective
+            grid = [max(int(min(rank * factor, whole)), 1) for factor in DIRECTIONS_GRID]
+            return Parameter("n_directions", rank, grid)
+        if k > whole:
+            raise InputError(
+                f"n_directions: got {k}, but the texts of {int(self.support.has_text.sum())} classes span {whole} "
+                "directions. Use at most that many, or None."
+            )
+        return Parameter("n_directions", int(k), given=True)
+
+
+def _surprise(prior_shots: float) -> float:
+    """1 at a factor of 4 from the prior rule."""
+    return float((np.log(max(prior_shots, 1e-9) / PRIOR_SHOTS) / np.log(4.0)) ** 2)
+
+
+def _mean_shots(counts: Doubles) -> float:
+    """Harmonic mean of the shots of the classes that have any: the variance of a class mean goes with 1 / K."""
+    present = counts[counts > 0]
+    return float(len(present) / (1.0 / present).sum()) if present.size else 0.0
+
+
+class TextDirections(NamedTuple):
+    """Principal directions of the class texts, uncentred, by descending energy.
+
+    Attributes
+    ----------
+    vectors : ndarray, shape (r, d)
+        Orthonormal rows.
+    effective : int
+        In how many directions the texts differ: exp of the entropy of the energies of the centred texts, the effective rank of
+        Roy and Vetterli (EUSIPCO 2007) on squared singular values, plus one for their mean. At most r.
+    """
+
+    vectors: Doubles
+    effective: int
+
+    @classmethod
+    def of(cls, texts: Doubles, rtol: float = 1e-6) -> TextDirections:
+        """From the smaller Gram matrix of the unit rows (C, d), several times faster than their singular value decomposition.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> TextDirections.of(np.array([[0.6, 0.8, 0.0], [0.6, -0.4, 0.69282], [0.6, -0.4, -0.69282]])).effective
+        3
+        """
+        energy, vectors = np.linalg.eigh(_gram(texts))
+        kept = np.flatnonzero(energy > rtol**2 * energy[-1])[::-1]
+        directions = vectors[:, kept].T
+        if len(texts) < texts.shape[1]:
+            directions = directions @ texts / np.sqrt(energy[kept])[:, None]
+        spread = np.linalg.eigvalsh(_gram(texts - texts.mean(axis=0)))
+        spread = spread[spread > rtol**2 * energy[-1]]
+        p = spread / spread.sum()
+        effective = 1 + round(float(np.exp(-(p * np.log(p)).sum()))) if len(p) else 1
+        return cls(np.asarray(directions), min(effective, len(directions)))
+
+
+def _gram(rows: Doubles) -> Doubles:
+    return np.asarray(rows @ rows.T if rows.shape[0] < rows.shape[1] else rows.T @ rows)

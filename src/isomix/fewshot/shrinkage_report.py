@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,12 @@ from isomix._estimators import check_fitted
 from isomix._extras import require
 from isomix.errors import InputError
 from isomix.fewshot.imputation import GapMap
+from isomix.fewshot.moments import ClassMoments
 
 if TYPE_CHECKING:
     from isomix.fewshot.base import FewShotClassifier
 
-__all__ = ["ShrinkageReport", "shrinkage_report"]
+__all__ = ["PrototypeErrors", "ShrinkageReport", "prototype_errors", "shrinkage_report"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,33 @@ def shrinkage_report(classifier: FewShotClassifier) -> ShrinkageReport:
         No text, or one shot a class.
     NotFittedError
     """
-    if not hasattr(classifier, "moments_"):
-        check_fitted(classifier)
+    check_fitted(classifier)
     moments = classifier.moments_
+    errors = prototype_errors(moments, classifier.text_, classifier.has_text_)
     both = (moments.counts > 0) & classifier.has_text_
+    bias, noise = errors.text_bias_squared, errors.image_variance / moments.counts[both]
+    return ShrinkageReport(
+        classes=classifier.classes_[both],
+        shots=moments.counts[both],
+        text_bias_squared=bias,
+        image_variance=errors.image_variance,
+        implied_weights=bias / np.maximum(bias + noise, np.finfo(np.float64).tiny),
+        pooled_weight=errors.pooled_weight,
+        chosen_weight=float(classifier.weights_.get("mixing_weight", float("nan"))),
+    )
+
+
+class PrototypeErrors(NamedTuple):
+    """See the attributes of the same name of :class:`ShrinkageReport`."""
+
+    text_bias_squared: Doubles
+    image_variance: float
+    pooled_weight: float
+
+
+def prototype_errors(moments: ClassMoments, texts: Doubles, has_text: NDArray[np.bool_]) -> PrototypeErrors:
+    """The estimates behind the report, from the moments of the shots and the class texts (C, d)."""
+    both = (moments.counts > 0) & has_text
     if both.sum() < 2:
         raise InputError("shrinkage_report: expected at least two classes with both text and pictures. Fit with text=.")
     variance = moments.within_variance
@@ -104,17 +128,9 @@ def shrinkage_report(classifier: FewShotClassifier) -> ShrinkageReport:
             "shrinkage_report: at one shot a class the variance of pictures cannot be estimated. Give a second shot of some class."
         )
     means, shots = moments.means[both], moments.counts[both]
-    moved = GapMap.fit(classifier.text_[both], means)(classifier.text_[both])
+    moved = GapMap.fit(texts[both], means)(texts[both])
     distance = np.einsum("ij,ij->i", moved - means, moved - means)
-    bias = np.maximum(distance - variance / shots, 0.0)
     pooled_bias = max(float((distance - variance / shots).mean()), 0.0)
     noise = float((variance / shots).mean())
-    return ShrinkageReport(
-        classes=classifier.classes_[both],
-        shots=shots,
-        text_bias_squared=bias,
-        image_variance=variance,
-        implied_weights=bias / np.maximum(bias + variance / shots, np.finfo(np.float64).tiny),
-        pooled_weight=pooled_bias / max(pooled_bias + noise, np.finfo(np.float64).tiny),
-        chosen_weight=float(getattr(classifier, "mixing_weight_", float("nan"))),
-    )
+    pooled_weight = pooled_bias / max(pooled_bias + noise, np.finfo(np.float64).tiny)
+    return PrototypeErrors(np.maximum(distance - variance / shots, 0.0), variance, pooled_weight)

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from isomix._arrays import Doubles, Floats, Indices
-from isomix.errors import InputError, IsomixWarning
-from isomix.fewshot.gda import GDA
-from isomix.fewshot.held_out import HeldOut, brier_score, coordinate_search
+from isomix.errors import InputError
+from isomix.fewshot.base import FewShotClassifier
+from isomix.fewshot.discriminant import Discriminant
+from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.inputs import check_number
 from isomix.fewshot.leave_one_out import means_without
-from isomix.fewshot.linear import ENSEMBLE_GRID, balancing_weight
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.support import Support
+from isomix.fewshot.terms import Linear, Term, Weighted
+from isomix.fewshot.weights import Parameter, Values
 from isomix.linalg import normalize_rows
 
-__all__ = ["TIMO"]
+__all__ = ["TIMO", "GuidedTextCosine", "PromptedDiscriminant"]
 
 GAMMA = 50.0
 GAMMA_GRID = (0.0, 6.25, 12.5, 25.0, 50.0, 100.0, 200.0)
 
 
-class _Prompts(NamedTuple):
-    """All prompts, one below the other."""
-
-    rows: Doubles
-    classes: Indices
-
-    def of(self, c: int) -> Doubles:
-        """Prompts of a class, (p, d)."""
-        start, stop = np.searchsorted(self.classes, (c, c + 1))
-        return self.rows[start:stop]
-
-
-def _guided(scores: Doubles, prompts: Doubles, gamma: float) -> Doubles:
-    """Image-guided texts (n, d) of one class, from the cosines (n, p) of n mean images with its p prompts."""
-    lengths = np.maximum(np.sqrt(np.einsum("ij,ij->i", scores, scores)), np.finfo(np.float64).tiny)[:, None]
-    exponents = gamma * scores / lengths
-    weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
-    return np.asarray(normalize_rows(weights @ prompts, "image-guided texts"))
-
-
-class TIMO(GDA):
+class TIMO(FewShotClassifier):
     """Text and pictures that guide each other: s x·t_c + alpha (x·W_c + b_c), for several prompts a class, training-free.
 
     With u_c the normalised mean image and t_cp the prompts of a class:
@@ -76,8 +58,8 @@ class TIMO(GDA):
 
     Attributes
     ----------
-    gamma_, ensemble_weight_ : float
-        gamma and alpha.
+    gamma_, alpha_ : float
+        ``ensemble_weight_`` is alpha by its name in Project and Mix.
     prototypes_ : ndarray, shape (C, d)
         The image-guided texts.
 
@@ -101,9 +83,8 @@ class TIMO(GDA):
     """
 
     method = "timo"
-    _state: ClassVar[tuple[str, ...]] = ("gamma_", "ensemble_weight_")
-
-    gamma_: float
+    needs_text = True
+    alpha_: float
 
     def __init__(
         self,
@@ -115,116 +96,137 @@ class TIMO(GDA):
         logit_scale: float = 100.0,
         calibrate: bool = False,
     ) -> None:
-        super().__init__(alpha, shrinkage=shrinkage, logit_scale=logit_scale, calibrate=calibrate)
+        self.alpha = alpha
         self.gamma = gamma
         self.prompt_weight = prompt_weight
+        self.shrinkage = shrinkage
+        self.logit_scale = logit_scale
+        self.calibrate = calibrate
 
-    def _check_parameters(self) -> None:
-        check_number(self.gamma, "gamma", chosen=True)
-        check_number(self.prompt_weight, "prompt_weight")
-        super()._check_parameters()
-        if self.shrinkage == "ledoit-wolf":
+    def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
+        prompts = _Prompts.of(support)
+        return (
+            GuidedTextCosine(support, prompts, self.logit_scale, self.gamma),
+            Weighted("alpha", self.alpha, PromptedDiscriminant(support, prompts, self.prompt_weight, self.shrinkage)),
+        )
+
+    @property
+    def ensemble_weight_(self) -> float:
+        """The name of ``alpha_`` in Project and Mix."""
+        return self.alpha_
+
+
+class _Prompts(NamedTuple):
+    """All prompts, one below the other; a class without text has one, its imputed text.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (P, d)
+    classes : ndarray, shape (P,)
+        Class numbers, ascending.
+    images : ndarray, shape (C, d)
+        Normalised mean images, which guide them.
+    """
+
+    rows: Doubles
+    classes: Indices
+    images: Doubles
+
+    @classmethod
+    def of(cls, support: Support) -> _Prompts:
+        lists = [p if len(p) else text[None] for p, text in zip(support.prompts, support.texts, strict=True)]
+        owners = np.repeat(np.arange(len(lists)), [len(p) for p in lists])
+        images = np.asarray(normalize_rows(support.means, "image prototypes"), np.float64)
+        return cls(np.concatenate(lists), owners, images)
+
+    def of_class(self, c: int) -> Doubles:
+        """Prompts of a class, (p, d)."""
+        start, stop = np.searchsorted(self.classes, (c, c + 1))
+        return self.rows[start:stop]
+
+
+class GuidedTextCosine(Term):
+    """s x·t_c with the image-guided texts t_c = norm(Σ_p softmax_p(gamma m_cp / ‖m_c‖) t_cp), m_cp = u_c·t_cp.
+
+    Parameters
+    ----------
+    support : Support
+    prompts : _Prompts
+    scale : float
+        s.
+    gamma : float or None
+        None: chosen.
+    """
+
+    def __init__(self, support: Support, prompts: _Prompts, scale: float, gamma: float | None) -> None:
+        check_number(scale, "logit_scale (100 for OpenAI CLIP)", positive=True)
+        check_number(gamma, "gamma", chosen=True)
+        self.moments, self.prompts, self.scale, self.gamma = support.moments, prompts, scale, gamma
+
+    def parameters(self) -> list[Parameter]:
+        """``gamma``; with one prompt a class there is one candidate, since nothing depends on it."""
+        several = len(self.prompts.rows) > len(self.prompts.images)
+        return [Parameter.of("gamma", self.gamma, GAMMA, GAMMA_GRID if several else (GAMMA,))]
+
+    def texts(self, values: Values) -> Doubles:
+        """t_c, (C, d)."""
+        texts = np.empty_like(self.prompts.images)
+        for c, mean in enumerate(self.prompts.images):
+            prompts = self.prompts.of_class(c)
+            texts[c] = _guided((prompts @ mean)[None], prompts, values["gamma"])[0]
+        return texts
+
+    def linear(self, values: Values) -> Linear:
+        """The texts times s."""
+        texts = self.texts(values)
+        return Linear(self.scale * texts, np.zeros(len(texts)))
+
+    def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
+        """The text of the own class is guided by the mean image without the shot."""
+        dtype = held_out.X.dtype
+        cosines = held_out.X @ np.ascontiguousarray(self.texts(values).T, dtype)
+        if held_out.from_shots:
+            X = np.asarray(held_out.X, np.float64)
+            own = normalize_rows(means_without(held_out, self.moments.counts, X, self.moments.means), "mean images")
+            for c in np.unique(held_out.y):
+                rows, prompts = np.flatnonzero(held_out.y == c), self.prompts.of_class(c)
+                texts = _guided(np.asarray(own[rows] @ prompts.T), prompts, values["gamma"])
+                cosines[rows, c] = np.einsum("ij,ij->i", X[rows], texts)
+        return np.asarray(dtype.type(self.scale) * cosines)
+
+    def attributes(self, values: Values) -> dict[str, Any]:
+        """``prototypes``: the image-guided texts."""
+        return {"prototypes": self.texts(values)}
+
+
+def _guided(scores: Doubles, prompts: Doubles, gamma: float) -> Doubles:
+    """Image-guided texts (n, d) of one class, from the cosines (n, p) of n mean images with its p prompts."""
+    lengths = np.maximum(np.sqrt(np.einsum("ij,ij->i", scores, scores)), np.finfo(np.float64).tiny)[:, None]
+    exponents = gamma * scores / lengths
+    weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))
+    return np.asarray(normalize_rows(weights @ prompts, "image-guided texts"))
+
+
+class PromptedDiscriminant(Discriminant):
+    """The discriminant of the pictures and of the prompts m_cp t_cp, each of which counts for ``prompt_weight`` pictures.
+
+    Its leave-one-out is exact but for the lengths m_cp, which stay those with all pictures.
+    """
+
+    spread_rows = None
+
+    def __init__(self, support: Support, prompts: _Prompts, prompt_weight: float, shrinkage: str | float) -> None:
+        check_number(prompt_weight, "prompt_weight")
+        if shrinkage == "ledoit-wolf":
             raise InputError(
                 "shrinkage: 'ledoit-wolf' is not available among prompts. Use 'kubokawa-srivastava', 'oas' or a number."
             )
-
-    def _set_moments(self, moments: ClassMoments) -> None:
-        super()._set_moments(moments)
-        # A class without text has one prompt, the imputed text.
-        lists = [p if len(p) else text[None] for p, text in zip(self.prompts_, self.texts_, strict=True)]
-        owners = np.repeat(np.arange(len(lists)), [len(p) for p in lists])
-        self._all_prompts = prompts = _Prompts(np.concatenate(lists), owners)
-        self._unit_means = np.asarray(normalize_rows(self.means_, "image prototypes"), np.float64)
-        cosines = np.einsum("ij,ij->i", prompts.rows, self._unit_means[owners])
-        samples = (moments.counts > 0)[owners] & self.has_text_[owners]
-        added = ClassMoments.of(
-            (prompts.rows * cosines[:, None])[samples],
-            owners[samples],
-            len(lists),
-            np.full(np.count_nonzero(samples), float(self.prompt_weight)),
-        )
-        self._with_prompts = moments.merge(added) if self.prompt_weight else moments
-        present = (moments.counts > 0)[:, None]
-        self._means_with_prompts = np.where(present, self._with_prompts.means, self.means_)
-
-    def _scatter_known(self) -> bool:
-        return self._with_prompts.has_scatter  # with several prompts already at one shot
-
-    def _discriminant_moments(self) -> tuple[ClassMoments, Doubles]:
-        return self._with_prompts, self._means_with_prompts
-
-    def _guided_texts(self, gamma: float) -> Doubles:
-        """One row a class."""
-        texts = np.empty_like(self.texts_)
-        for c, mean in enumerate(self._unit_means):
-            prompts = self._all_prompts.of(c)
-            texts[c] = _guided((prompts @ mean)[None], prompts, gamma)[0]
-        return texts
-
-    def _held_out_cosines(self, held_out: HeldOut, gamma: float) -> Floats:
-        """Cosines (n, C) with the image-guided texts; that of the own class without the shot."""
-        dtype = held_out.X.dtype
-        cosines = held_out.X @ np.ascontiguousarray(self._guided_texts(gamma).T, dtype)
-        if held_out.from_shots:
-            X = np.asarray(held_out.X, np.float64)
-            own = normalize_rows(means_without(held_out, self.moments_.counts, X, self.moments_.means), "mean images")
-            for c in np.unique(held_out.y):
-                rows, prompts = np.flatnonzero(held_out.y == c), self._all_prompts.of(c)
-                texts = _guided(np.asarray(own[rows] @ prompts.T), prompts, gamma)
-                cosines[rows, c] = np.einsum("ij,ij->i", X[rows], texts)
-        return np.asarray(cosines)
-
-    def _choose(self, held_out: HeldOut | None) -> None:
-        scatter = self._scatter_known()
-        if self.alpha and not scatter:
-            warnings.warn(
-                "alpha: one shot and one prompt a class have no within-class scatter, so the discriminant is left out. "
-                "Give more prompts or more shots.",
-                IsomixWarning,
-                stacklevel=5,
-            )
-        start = {
-            "gamma": GAMMA if self.gamma is None else float(self.gamma),
-            "alpha": float(self.alpha or 0.0) if scatter else 0.0,
-        }
-        grids: dict[str, Any] = {}
-        if self.gamma is None and len(self._all_prompts.rows) > len(self.classes_):
-            grids["gamma"] = GAMMA_GRID
-        if self.alpha is None and scatter:
-            grids["alpha"] = ENSEMBLE_GRID
-        if None in (self.gamma, self.alpha):
-            self.weight_tier_ = "rule" if held_out is None else held_out.tier
-        if grids and held_out is not None:
-            start |= self._search_weights(held_out, grids, start)
-        self.gamma_, self.ensemble_weight_ = start["gamma"], start["alpha"]
-
-    def _search_weights(self, held_out: HeldOut, grids: dict[str, Any], start: dict[str, float]) -> dict[str, float]:
-        scale = held_out.X.dtype.type(self.logit_scale)
-        texts = {g: scale * self._held_out_cosines(held_out, g) for g in {start["gamma"], *grids.get("gamma", ())}}
-        other = self._discriminant_logits(held_out) if "alpha" in grids or start["alpha"] else None
-        unit = 1.0
-        if "alpha" in grids and other is not None:
-            unit = balancing_weight(float(texts[start["gamma"]].std(axis=1).mean()), other)
-            grids = {**grids, "alpha": [unit * f for f in grids["alpha"]]}
-
-        def loss(point: dict[str, float]) -> float:
-            def logits_of(rows: slice) -> Floats:
-                logits = texts[point["gamma"]][rows].copy()
-                if other is not None and point["alpha"]:
-                    logits += logits.dtype.type(point["alpha"]) * other[rows]
-                return logits
-
-            # The same weak prior against a large weight as in Project and Mix: half a shot.
-            surprise = np.log2(1.0 + point["alpha"] / unit) ** 2 if "alpha" in grids else 0.0
-            return brier_score(logits_of, held_out) + 0.5 * float(surprise) / float(held_out.weights.sum())
-
-        return coordinate_search(loss, grids, start)
-
-    def _held_out_logits(self, held_out: HeldOut) -> Floats:
-        logits = held_out.X.dtype.type(self.logit_scale) * self._held_out_cosines(held_out, self.gamma_)
-        if self.ensemble_weight_:
-            logits += logits.dtype.type(self.ensemble_weight_) * self._discriminant_logits(held_out)
-        return np.asarray(logits)
-
-    def _text_prototypes(self) -> Doubles:
-        return self._guided_texts(self.gamma_)
+        moments, owners = support.moments, prompts.classes
+        cosines = np.einsum("ij,ij->i", prompts.rows, prompts.images[owners])
+        samples = ((moments.counts > 0) & support.has_text)[owners]
+        if prompt_weight:
+            added = (prompts.rows * cosines[:, None])[samples]
+            weights = np.full(len(added), float(prompt_weight))
+            moments = moments.merge(ClassMoments.of(added, owners[samples], len(moments.counts), weights))
+        present = (support.moments.counts > 0)[:, None]
+        super().__init__(moments, np.where(present, moments.means, support.means), shrinkage)
