@@ -17,6 +17,7 @@ from isomix.errors import FileFormatError, InputError, IsomixWarning, NotFittedE
 from isomix.fewshot import (
     CLASSIFIERS,
     LDA,
+    FewShotClassifier,
     MixedPrototypes,
     NearestClassMean,
     ProjectAndMix,
@@ -108,9 +109,9 @@ def test_several_prompts_are_their_normalised_mean(problem: Problem) -> None:
 def test_mixing_weight_grows_with_the_shots(problem: Problem) -> None:
     X, y, T, _ = problem
     one = ProjectAndMix().fit(X[::4], y[::4], text=T)
-    assert one.weight_tier_ == "rule" and one.mixing_weight_ == pytest.approx(1 / 9) and one.ensemble_weight_ == 0
+    assert one.weight_tier_ == "prior" and one.mixing_weight_ == pytest.approx(1 / 9) and one.ensemble_weight_ == 0
     clf = ProjectAndMix().fit(X, y, text=T)
-    assert clf.weight_tier_ == "none" and clf.mixing_weight_ == pytest.approx(4 / (4 + clf.prior_shots_))
+    assert clf.weight_tier_ == "leave-one-out" and clf.mixing_weight_ == pytest.approx(4 / (4 + clf.prior_shots_))
     assert 1 <= clf.n_directions_ <= 5
 
 
@@ -118,11 +119,12 @@ def test_validation_tiers(problem: Problem) -> None:
     X, y, T, _ = problem
     rng = np.random.default_rng(9)
     Xv, yv = normalize_rows(np.repeat(X, 3, 0) + 0.2 * rng.normal(size=(60, 12))), np.repeat(y, 3)
-    assert ProjectAndMix().fit(X, y, text=T, validation=(Xv, yv)).weight_tier_ == "full"
-    assert ProjectAndMix().fit(X, y, text=T, validation=(Xv, yv), tier="few").weight_tier_ == "few"
+    assert ProjectAndMix().fit(X, y, text=T, validation=(Xv, yv)).weight_tier_ == "validation"
+    few = ProjectAndMix().fit(X, y, text=T, validation=(Xv, yv), tier="few-validation")
+    assert few.weight_tier_ == "few-validation"
     assert ProjectAndMix(0.2, 3, 0.0).fit(X, y, text=T).weight_tier_ == "given"
-    for tier, validation in (("full", None), ("none", (Xv, yv)), ("all", None)):
-        with pytest.raises(InputError, match="tier"):
+    for tier, validation in (("validation", None), ("leave-one-out", (Xv, yv)), ("none", None), ("few", (Xv, yv))):
+        with pytest.raises(InputError, match="tier: got .* expected 'leave-one-out' without"):
             ProjectAndMix().fit(X, y, text=T, validation=validation, tier=tier)
     with pytest.raises(InputError, match="validation"):
         ProjectAndMix().fit(X, y, text=T, validation=(Xv, ["gnu"] * 60))
@@ -143,6 +145,34 @@ def test_dtypes(problem: Problem, dtype: type) -> None:
     assert clf.logits(Q).dtype == (np.float64 if dtype is np.float64 else np.float32)
     exact = ProjectAndMix(0.3, 3, 0.1).fit(*problem[:2], text=problem[2]).logits(problem[3])
     np.testing.assert_allclose(clf.logits(Q), exact, atol={np.float16: 0.5, np.float32: 2e-4, np.float64: 0}[dtype])
+
+
+@pytest.mark.parametrize("method", list(CLASSIFIERS))
+def test_the_weights_are_constructor_arguments(problem: Problem, method: str) -> None:
+    """What was chosen, given again, is the same classifier."""
+    X, y, T, Q = problem
+    chosen = CLASSIFIERS[method]().fit(X, y, text=T)
+    given = CLASSIFIERS[method](**chosen.weights_).fit(X, y, text=T)
+    assert given.weight_tier_ == "given" and given.weights_ == chosen.weights_
+    np.testing.assert_array_equal(given.logits(Q), chosen.logits(Q))
+    assert all(isinstance(number, int | float) for number in chosen.weights_.values())
+
+
+def test_every_classifier_says_what_it_chose(problem: Problem) -> None:
+    X, y, T, _ = problem
+    both = {"alpha", "sharpness"}
+    expected: dict[str, set[str]] = {
+        "zero-shot": set(), "nearest-class-mean": set(), "lda": set(), "mixed-prototypes": {"mixing_weight"},
+        "text-aligned-prototypes": {"mixing_weight", "n_directions"}, "gda": {"alpha"}, "timo": {"alpha", "gamma"},
+        "project-and-mix": {"mixing_weight", "n_directions", "ensemble_weight"}, "tip-adapter": both, "ape": both,
+        "proker": both, "proto-clip": {"mixing_weight", "sharpness"},
+    }  # fmt: skip
+    assert {method: set(cls().fit(X, y, text=T).weights_) for method, cls in CLASSIFIERS.items()} == expected
+
+
+def test_the_base_class_is_abstract() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        FewShotClassifier()  # type: ignore[abstract]
 
 
 # ------------------------------------------------------------------------------------------- missing modalities
@@ -239,6 +269,48 @@ def test_save_and_load(problem: Problem, method: str, labels: str, tmp_path: Pat
     assert (tmp_path / "twice.safetensors").read_bytes() == (tmp_path / "clf.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("method", "old"), [("gda", "full"), ("timo", "few"), ("project-and-mix", "none"), ("lda", "given")]
+)
+def test_files_of_earlier_versions(problem: Problem, method: str, old: str, tmp_path: Path) -> None:
+    """They call alpha ensemble_weight_, keep numbers that LDA does not have, and name the tiers otherwise."""
+    X, y, T, Q = problem
+    clf = CLASSIFIERS[method]().fit(X, y, text=T)
+    clf.save(tmp_path / "clf.safetensors")
+    document = read_document(tmp_path / "clf.safetensors", "classifier")
+    learned = document.parameters["learned"]
+    document.parameters["weight_tier"] = old
+    document.parameters["learned"] = {
+        "prior_shots_": 0.0, "n_directions_": 0, **learned, "ensemble_weight_": learned.get("alpha_", learned.get("ensemble_weight_", 1.0))
+    }  # fmt: skip
+    document.parameters["learned"].pop("alpha_", None)
+    write_document(tmp_path / "old.safetensors", document)
+    again = load_classifier(tmp_path / "old.safetensors")
+    np.testing.assert_array_equal(again.logits(Q), clf.logits(Q))
+    now = {"none": "leave-one-out", "few": "few-validation", "full": "validation", "given": "given"}
+    assert again.weight_tier_ == now[old] and again.weights_ == clf.weights_
+    document.parameters["weight_tier"] = "guess"
+    write_document(tmp_path / "old.safetensors", document)
+    with pytest.raises(FileFormatError, match="'guess'"):
+        load_classifier(tmp_path / "old.safetensors")
+
+
+@pytest.mark.parametrize("method", ["lda", "proto-clip"])
+def test_calibration_is_that_of_the_held_out_shots(problem: Problem, method: str) -> None:
+    """The temperature has a lower log-loss on validation pictures than its neighbours, up to the doubt of Platt."""
+    X, y, T, _ = problem
+    rng = np.random.default_rng(9)
+    V, v = normalize_rows(np.repeat(X, 30, 0) + 0.3 * rng.normal(size=(600, 12))), np.repeat(y, 30)
+    clf = CLASSIFIERS[method](calibrate=True).fit(X, y, text=T, validation=(V, v))
+    logits, own = clf.logits(V), (np.arange(600), np.searchsorted(clf.classes_, v))
+
+    def loss(temperature: float) -> float:
+        return float(-np.log(softmax(logits / temperature)[own]).mean())
+
+    assert clf.temperature_ != 1.0
+    assert loss(clf.temperature_) < min(loss(clf.temperature_ * 0.7), loss(clf.temperature_ / 0.7), loss(1.0))
+
+
 def test_files_that_are_no_classifier(tmp_path: Path, problem: Problem) -> None:
     (tmp_path / "text").write_text("no")
     with pytest.raises(FileFormatError):
@@ -295,6 +367,7 @@ def test_bad_input(problem: Problem) -> None:
         ("ensemble_weight", lambda: ProjectAndMix(ensemble_weight=-1).fit(X, y, text=T)),
         ("logit_scale", lambda: ProjectAndMix(logit_scale=0).fit(X, y, text=T)),
         ("needs text=", lambda: ZeroShot().fit(X, y)),
+        ("needs text=", lambda: ZeroShot().fit(X, y, text={"ant": None})),
         ("mapping", lambda: ZeroShot().fit(text=T)),
         ("one type", lambda: ProjectAndMix().fit(X, np.repeat(np.arange(5), 4), text={"ant": T[0]})),
         ("20 rows and 19 labels|inconsistent", lambda: ProjectAndMix().fit(X, y[:-1])),
@@ -353,7 +426,7 @@ def test_a_space_inside_moves_the_discriminant_only(problem: Problem) -> None:
     np.testing.assert_allclose(clf.logits(Q), expected, rtol=1e-9)
     part = ProjectAndMix(0.3, 3, 0.5, shrinkage=0.3, space=space).fit(X[::2], y[::2], text=T)
     np.testing.assert_allclose(part.partial_fit(X[1::2], y[1::2]).logits(Q), clf.logits(Q), atol=1e-9)
-    assert ProjectAndMix(space=space).fit(X, y, text=T).weight_tier_ == "none"
+    assert ProjectAndMix(space=space).fit(X, y, text=T).weight_tier_ == "leave-one-out"
 
 
 def test_a_space_is_saved_inside(problem: Problem, tmp_path: Path) -> None:

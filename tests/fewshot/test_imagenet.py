@@ -80,16 +80,17 @@ def test_leave_one_out_comes_near_the_best_weights(split: Callable[[int], Split]
     X, y, text, Q, q = split(shots)
     clf = ProjectAndMix().fit(X, y, text=text)
     chosen = 100.0 * float(clf.score(Q, q))
-    queries = validation_shots(Q, q.astype(np.intp), clf.moments_, "full")
-    cosines = clf._cosines(queries)
-    discriminant = clf._discriminant_logits(queries) if shots > 1 else np.zeros(1, np.float32)
+    queries = validation_shots(Q, q.astype(np.intp), clf.moments_, "validation")
+    prototypes, discriminant = (part.term for part in clf._sum.parts)
+    mixed_of, rows = prototypes.candidates(queries), slice(None)
+    image = discriminant.held_out_logits(queries, {}) if shots > 1 else np.zeros(1, np.float32)
     best = 0.0
     for kappa, k in product((5.7, 8.0, 11.3, 16.0), (96, 128, 192, 256)):
-        mixed = 100.0 * cosines(shots / (shots + kappa), k)
+        mixed = mixed_of({"prior_shots": kappa, "n_directions": k}, rows)
         for beta in (0.0, 0.01, 0.04, 0.1) if shots > 1 else (0.0,):
-            best = max(best, 100.0 * float(((mixed + np.float32(beta) * discriminant).argmax(axis=1) == q).mean()))
+            best = max(best, 100.0 * float(((mixed + np.float32(beta) * image).argmax(axis=1) == q).mean()))
     assert chosen >= best - 0.5
-    assert chosen > 100.0 * float((cosines(0.0, 0).argmax(axis=1) == q).mean())
+    assert chosen > accuracy(ZeroShot(), split(shots))
 
 
 @pytest.mark.parametrize("shots", [4, 8, 16])

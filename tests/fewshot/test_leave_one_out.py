@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from isomix.fewshot import LDA, MixedPrototypes, TextAlignedPrototypes
-from isomix.fewshot.held_out import (
-    brier_score,
-    calibrated_temperature,
-    coordinate_search,
-    leave_one_out,
-    validation_shots,
-)
-from isomix.fewshot.leave_one_out import discriminant_without
-from isomix.fewshot.linear import discriminant
-from isomix.fewshot.mixing import MixedCosines, TextDirections
+from isomix.fewshot.held_out import leave_one_out, validation_shots
+from isomix.fewshot.leave_one_out import MixedCosines, discriminant_without
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.prototypes import TextDirections
 from isomix.fewshot.shrinkage import SHRINKAGE_METHODS
+from isomix.fewshot.weights import brier_score, calibrated_temperature, coordinate_search
 from isomix.linalg import normalize_rows
 
 
@@ -54,28 +46,6 @@ def test_discriminant_is_that_of_a_refit(shrinkage: str | float, weighted: bool)
         )
 
 
-def test_discriminant_around_fixed_points_is_that_of_a_refit() -> None:
-    X, y, G, w = problem()
-    moments = ClassMoments.of(X, y, 4, w)
-    share = moments.counts / (moments.counts + 3.0)
-
-    def scatter(rows: np.ndarray) -> np.ndarray:
-        R = X[rows] - G[y[rows]]
-        return np.asarray((w[rows, None] * R).T @ R)
-
-    held_out = leave_one_out(X, y, w, moments)
-    assert held_out is not None
-    means = G + share[:, None] * (moments.means - G)
-    around = replace(moments, scatter=scatter(np.arange(len(y))))
-    logits = discriminant_without(held_out, around, means, 0.3, footing=False, centres=G, share=share)
-    for i in range(len(y)):
-        rest = np.arange(len(y)) != i
-        without = replace(ClassMoments.of(X[rest], y[rest], 4, w[rest]), scatter=scatter(rest))
-        nu = G + share[:, None] * (without.means - G)
-        W, b = discriminant(without, nu, 0.3)
-        np.testing.assert_allclose(centred(logits[i : i + 1]), centred(X[i : i + 1] @ W.T + b), rtol=1e-9, atol=1e-9)
-
-
 @pytest.mark.parametrize(("cls", "k"), [(MixedPrototypes, 0), (TextAlignedPrototypes, 2)])
 @pytest.mark.parametrize("a", [0.0, 0.3, 1.0])
 def test_mixed_cosines_are_those_of_a_refit(cls: type, k: int, a: float) -> None:
@@ -108,7 +78,7 @@ def test_equal_footing_takes_off_what_a_missing_shot_adds() -> None:
         for out, footing in ((own, True), (unfooted, False)):
             logits = discriminant_without(held_out, moments, moments.means, 0.5, footing=footing)
             out.append(centred(logits)[np.arange(len(y)), y].mean())
-        again = validation_shots(new, y, moments, "full")
+        again = validation_shots(new, y, moments, "validation")
         W = np.linalg.solve(
             0.5 * moments.scatter / len(y) + 0.5 * np.trace(moments.scatter) / len(y) / d * np.eye(d), moments.means.T
         )
@@ -131,15 +101,15 @@ def test_rows_are_taken_in_turn_and_single_shots_left_alone() -> None:
 def test_few_takes_min_k_4_a_class() -> None:
     X, y, _, _ = problem()
     moments = ClassMoments.of(X[y < 2], y[y < 2], 4, np.ones(5))  # at most 3 shots
-    assert np.bincount(validation_shots(X, y, moments, "few").y).tolist() == [2, 3, 3, 3]
-    assert len(validation_shots(X, y, moments, "full").y) == len(y)
+    assert np.bincount(validation_shots(X, y, moments, "few-validation").y).tolist() == [2, 3, 3, 3]
+    assert len(validation_shots(X, y, moments, "validation").y) == len(y)
 
 
 def test_cooled_score_does_not_see_the_scale() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(200, 3))
     y = (logits + rng.gumbel(size=logits.shape)).argmax(1)  # drawn with the probabilities of these logits
-    held_out = validation_shots(logits, y, ClassMoments.of(logits, y, 3, np.ones(200)), "full")
+    held_out = validation_shots(logits, y, ClassMoments.of(logits, y, 3, np.ones(200)), "validation")
 
     def score(scale: float, halvings: int) -> float:
         return brier_score(lambda rows: scale * logits[rows], held_out, halvings)
@@ -162,5 +132,5 @@ def test_calibration_finds_the_temperature() -> None:
     logits = rng.normal(size=(4000, 3))
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
-    held_out = validation_shots(logits, y, ClassMoments.of(logits, y, 3, np.ones(4000)), "full")
+    held_out = validation_shots(logits, y, ClassMoments.of(logits, y, 3, np.ones(4000)), "validation")
     assert calibrated_temperature(5.0 * logits, held_out) == pytest.approx(5.0, rel=0.1)

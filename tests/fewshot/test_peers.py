@@ -12,7 +12,6 @@ from isomix.fewshot import (
     GDA,
     LDA,
     TIMO,
-    GapShiftedLDA,
     MixedPrototypes,
     ProKeR,
     ProtoCLIP,
@@ -22,6 +21,7 @@ from isomix.fewshot import (
 )
 from isomix.fewshot.held_out import leave_one_out
 from isomix.fewshot.leave_one_out import discriminant_without
+from isomix.fewshot.timo import GuidedTextCosine, PromptedDiscriminant
 from isomix.linalg import normalize_rows
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -53,36 +53,6 @@ def test_gda(problem: Problem) -> None:
     np.testing.assert_allclose(
         found - found.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), rtol=1e-9
     )
-
-
-def test_gap_shifted_lda(problem: Problem) -> None:
-    X, y, T, Q = problem
-    counts = np.bincount(y)
-    mu = np.stack([X[y == c].mean(0) for c in range(4)])
-    m, t = X.mean(0), np.average(T, axis=0, weights=counts)
-    gamma = (counts[:, None] * (T - t) * (mu - m)).sum() / (counts[:, None] * (T - t) ** 2).sum()
-    g = m + min(max(gamma, 0.0), 1.0) * (T - t)
-    share = (counts / (counts + 3.0))[:, None]
-    nu = share * mu + (1 - share) * g
-    R = X - g[y]
-    W = np.linalg.solve(0.7 * R.T @ R / 13 + 0.3 * (R**2).sum() / 13 / 8 * np.eye(8), nu.T)
-    image = Q @ W - 0.5 * np.einsum("ij,ji->i", nu, W)
-    clf = GapShiftedLDA(3.0, 0.5, shrinkage=0.3).fit(X, y, text=T)
-    expected = 100 * Q @ T.T + clf.ensemble_weight_ * image
-    found = clf.logits(Q)
-    np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True))
-    # The balance is that of the spreads between classes, over the shots.
-    text, image = 100 * X @ T.T, X @ W - 0.5 * np.einsum("ij,ji->i", nu, W)
-    assert clf.ensemble_weight_ == pytest.approx(0.5 * np.sqrt(text.var(1).sum() / image.var(1).sum()))
-    part = GapShiftedLDA(3.0, 0.5, shrinkage=0.3).fit(X[:5], y[:5], text=T).partial_fit(X[5:], y[5:])
-    np.testing.assert_allclose(part.logits(Q), found, atol=1e-10)
-    np.testing.assert_array_equal(
-        GapShiftedLDA(balance=0.0).fit(X, y, text=T).logits(Q), ZeroShot().fit(X, y, text=T).logits(Q)
-    )
-    with pytest.raises(InputError, match="ledoit-wolf"):
-        GapShiftedLDA(shrinkage="ledoit-wolf").fit(X, y, text=T)
-    with pytest.raises(InputError, match="at least one class"):
-        GapShiftedLDA().fit(X, y, text={})
 
 
 def test_proker(problem: Problem) -> None:
@@ -127,10 +97,11 @@ def test_held_out_residuals_are_those_of_a_refit(problem: Problem, cls: type) ->
     clf = cls(1.0, 2.0).fit(X, y, text=T)
     held_out = leave_one_out(X, y, np.ones(13), clf.moments_)
     assert held_out is not None
-    residual = clf._held_out_residual(held_out, 2.0)
+    values = {"sharpness": 2.0}
+    residual = clf._sum.parts[1].term.held_out_logits(held_out, values)
     for i in range(13):
         rest = np.arange(13) != i
-        refit = cls(1.0, 2.0).fit(X[rest], y[rest], text=T)._residual(X[i : i + 1], 2.0)[0]
+        refit = cls(1.0, 2.0).fit(X[rest], y[rest], text=T)._sum.parts[1].term.logits(X[i : i + 1], values)[0]
         if cls is not ProKeR:  # equal footing: rivals keep all their keys
             refit[y[i]] *= clf.counts_[y[i]] / (clf.counts_[y[i]] - 1)
         np.testing.assert_allclose(residual[i], refit, atol=1e-10)
@@ -140,9 +111,9 @@ def test_held_out_residuals_are_those_of_a_refit(problem: Problem, cls: type) ->
 def test_weights_are_chosen(problem: Problem, cls: type) -> None:
     X, y, T, Q = problem
     clf = cls().fit(X, y, text=T)
-    assert clf.weight_tier_ == "none"
-    assert cls().fit(X[:4], y[:4], text=T).weight_tier_ in ("rule", "given")
-    assert cls().fit(X, y, text=T, validation=(X, y)).weight_tier_ == "full"
+    assert clf.weight_tier_ == "leave-one-out"
+    assert cls().fit(X[:4], y[:4], text=T).weight_tier_ in ("prior", "given")
+    assert cls().fit(X, y, text=T, validation=(X, y)).weight_tier_ == "validation"
     assert np.isfinite(clf.predict_proba(Q)).all()
 
 
@@ -252,7 +223,7 @@ def test_timo_reduces_to_its_parts(problem: Problem, prompts: np.ndarray) -> Non
 def test_timo_at_one_shot(problem: Problem, prompts: np.ndarray) -> None:
     X, y, T, Q = problem
     clf = TIMO().fit(X[:4], y[:4], text=prompts)
-    assert (clf.weight_tier_, clf.gamma_, clf.ensemble_weight_) == ("rule", 50.0, 0.0)
+    assert (clf.weight_tier_, clf.gamma_, clf.ensemble_weight_) == ("prior", 50.0, 0.0)
     np.testing.assert_allclose(clf.logits(Q), 100 * Q @ clf.prototypes_.T)
     # Prompts are samples too, so that a given weight has a covariance to work with; a single prompt of weight 0.1 has not.
     TIMO(0.5, prompt_weight=1.0).fit(X[:4], y[:4], text=prompts)
@@ -266,9 +237,11 @@ def test_timo_leaves_out_one_shot(problem: Problem, prompts: np.ndarray) -> None
     clf = TIMO(0.5, 20.0).fit(X, y, text=prompts)
     held_out = leave_one_out(X, y, np.ones(13), clf.moments_)
     assert held_out is not None
-    cosines = clf._held_out_cosines(held_out, 20.0)
-    moments, means = clf._discriminant_moments()
-    found = 100 * cosines + 0.5 * discriminant_without(held_out, moments, means, "kubokawa-srivastava", footing=False)
+    texts, images = (part.term for part in clf._sum.parts)
+    assert isinstance(texts, GuidedTextCosine) and isinstance(images, PromptedDiscriminant)
+    found = texts.held_out_logits(held_out, {"gamma": 20.0}) + 0.5 * discriminant_without(
+        held_out, images.moments, images.means, "kubokawa-srivastava", footing=False
+    )
     lengths = np.einsum("cpd,cd->cp", prompts, normalize_rows(clf.means_))
     for i in range(13):
         rest = np.arange(13) != i
