@@ -25,8 +25,8 @@ from isomix.benchmark.sampling import draw_few_shot
 from isomix.encoders.prompts import class_name, encode_classes
 from isomix.errors import IsomixWarning
 from isomix.fewshot import CLASSIFIERS, MixedPrototypes, ProjectAndMix, ZeroShot
-from isomix.fewshot.held_out import coordinate_search
-from isomix.fewshot.mixing import PRIOR_SHOTS
+from isomix.fewshot.prototypes import PRIOR_SHOTS
+from isomix.fewshot.weights import coordinate_search
 from isomix.linalg import normalize_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,12 +36,12 @@ TEMPLATES = ("{}", "a picture of a {}", "an icon of a {}", "a drawing of a {}", 
 SEEDS = (1, 2, 3)
 SCALES = [0.0, *(2.0**j for j in range(-14, 10))]
 WEIGHTS: dict[str, list[float]] = {
-    "prior_shots_": [PRIOR_SHOTS * 2.0 ** (j / 2) for j in range(-10, 11)],
-    "ensemble_weight_": SCALES,
-    "alpha_": SCALES,
-    "gamma_": [0.0, 6.25, 12.5, 25.0, 50.0, 100.0, 200.0],
-    "sharpness_": [2.0**j for j in range(-6, 10)],
-    "mixing_weight_": [j / 20 for j in range(21)],
+    "prior_shots": [PRIOR_SHOTS * 2.0 ** (j / 2) for j in range(-10, 11)],
+    "ensemble_weight": SCALES,
+    "alpha": SCALES,
+    "gamma": [0.0, 6.25, 12.5, 25.0, 50.0, 100.0, 200.0],
+    "sharpness": [2.0**j for j in range(-6, 10)],
+    "mixing_weight": [j / 20 for j in range(21)],
 }
 
 
@@ -88,25 +88,21 @@ def tasks() -> Iterable[Task]:
 
 def best_weights(clf: Any, Q: Any, q: Any) -> float:
     """Accuracy with the best weights of a search on the queries, from those that the classifier has."""
-    chosen = [name for name in (*WEIGHTS, "n_directions_") if name in clf._state]
-    grids: dict[str, Any] = {name: WEIGHTS[name] for name in chosen if name in WEIGHTS}
-    if getattr(clf, "_fixed_mixing_weight", None) is not None or not clf.has_text_.any():
-        grids.pop("prior_shots_", None)
-    if not getattr(clf, "_discriminates", False):
-        grids.pop("ensemble_weight_", None)
-    if getattr(clf, "_directions", None) is not None:
-        whole = len(clf._directions.vectors)
-        grids["n_directions_"] = sorted({max(1, round(whole * f)) for f in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)})
+    chosen = {parameter.name for parameter in clf._sum.parameters() if len(parameter.grid)}
+    chosen |= {part.name for part in clf._sum.parts if part.name is not None}  # also a discriminant at one shot
+    grids: dict[str, Any] = {name: grid for name, grid in WEIGHTS.items() if name in chosen}
+    if "n_directions" in chosen:
+        whole = len(clf._sum.parts[0].term.directions.vectors)
+        grids["n_directions"] = sorted({max(1, round(whole * f)) for f in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)})
     if not grids:
         return float(clf.score(Q, q))
+    start = dict(clf._values)
 
     def loss(point: dict[str, Any]) -> float:
-        for name, value in point.items():
-            setattr(clf, name, value)
-        clf._compile()
+        clf._use(start | point)
         return -float(clf.score(Q, q))
 
-    return -loss(coordinate_search(loss, grids, {name: getattr(clf, name) for name in grids}))
+    return -loss(coordinate_search(loss, grids, {name: start[name] for name in grids}))
 
 
 def judge(task: Task, methods: list[str]) -> None:
@@ -137,16 +133,16 @@ def judge(task: Task, methods: list[str]) -> None:
             scores.setdefault(shots, []).append((100 * chosen, 100 * best_weights(clf, X[rest], y[rest])))
         cells = []
         for shots, found in scores.items():
-            none, best = np.mean(found, axis=0)
+            own, best = np.mean(found, axis=0)
             if method == "zero-shot":
                 zero_shot[shots] = [score for score, _ in found]
             elif zero_shot and method not in ("lda", "nearest-class-mean"):
                 lost = sum(score < zero for (score, _), zero in zip(found, zero_shot[shots], strict=True))
-                if none < np.mean(zero_shot[shots]) or lost:
-                    below.append(f"{method} at {shots} ({none - np.mean(zero_shot[shots]):+.1f}, {lost} of 3 draws)")
-            if best - none > 0.5:
-                far.append(f"{method} at {shots} ({none - best:+.1f})")
-            cells.append(f"{none:.1f}" if none == best else f"{none:.1f} / {best:.1f}")
+                if own < np.mean(zero_shot[shots]) or lost:
+                    below.append(f"{method} at {shots} ({own - np.mean(zero_shot[shots]):+.1f}, {lost} of 3 draws)")
+            if best - own > 0.5:
+                far.append(f"{method} at {shots} ({own - best:+.1f})")
+            cells.append(f"{own:.1f}" if own == best else f"{own:.1f} / {best:.1f}")
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
     print(f"\nBelow zero-shot in a draw, with the mean difference: {', '.join(below) or 'nowhere'}.\n")
     print(f"More than 0.5 from the best weights in the mean: {', '.join(far) or 'nowhere'}.")

@@ -3,8 +3,8 @@
     python studies/table_fewshot.py FOLDER [--shots 1 2 4]
 
 FOLDER holds ``vitb32_imagenet_fewshot.npz``. Support: one of its sets; queries: half of the images of the other two, less
-near-duplicates of the support (cosine above 0.995). The other half is the validation set of the tiers "few" and "full"; at
-the tier "none" the classifier sees the support alone. All tiers are scored on the same queries. The file has one text a class, so
+near-duplicates of the support (cosine above 0.995). The other half is the validation set of the tiers "few-validation" and
+"validation"; by leave-one-out the classifier sees the support alone. All tiers are scored on the same queries. The file has one text a class, so
 TIMO has no prompts to choose from here; studies/fewshot.py has several.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from isomix.errors import IsomixWarning
 from isomix.fewshot import CLASSIFIERS
+from isomix.fewshot.weights import HELD_OUT_SOURCES
 from isomix.linalg import normalize_rows
 
 
@@ -36,7 +37,9 @@ def main() -> None:
         images = {k: normalize_rows(stored[f"images_{k}"].astype(np.float32)) for k in (1, 2, 4)}
         labels = {k: stored[f"labels_{k}"] for k in (1, 2, 4)}
         text = normalize_rows(stored["text"].astype(np.float32))
-    print("| shots | method | none | few | full | seconds, none |\n|---|---|---|---|---|---|")
+    print(
+        "| shots | method | leave-one-out | few-validation | validation | seconds, leave-one-out |\n|---|---|---|---|---|---|"
+    )
     for shots in arguments.shots:
         X, y = images[shots], labels[shots]
         others = [k for k in (1, 2, 4) if k != shots]
@@ -49,9 +52,9 @@ def main() -> None:
             if name in arguments.without:
                 continue
             cells, seconds = [], 0.0
-            for tier in ("none", "few", "full"):
+            for tier in HELD_OUT_SOURCES:
                 start = time.perf_counter()
-                clf = cls().fit(X, y, text=text, validation=None if tier == "none" else (V, v), tier=tier)
+                clf = cls().fit(X, y, text=text, validation=None if tier == "leave-one-out" else (V, v), tier=tier)
                 seconds = seconds or time.perf_counter() - start
                 score = f"{100 * clf.score(Q, q):.1f}"
                 cells.append(score if clf.weight_tier_ == tier else f"{score} ({clf.weight_tier_})")

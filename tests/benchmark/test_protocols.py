@@ -166,7 +166,9 @@ def test_few_shot_fits_on_the_published_draw(encoded: Encoded) -> None:
     wanted = few_shot_split(encoded.labels[train].tolist(), encoded.labels[val].tolist(), 4, 1)
     assert (train[wanted[0]] == shots).all() and (val[wanted[1]] == held_out).all()
     E, y, test = encoded.vectors.embeddings, encoded.labels, SPLITS == "test"
-    found = few_shot(encoded, "project-and-mix", shots=shots, held_out=held_out[:0], tier="none", logit_scale=30.0)
+    found = few_shot(
+        encoded, "project-and-mix", shots=shots, held_out=held_out[:0], tier="leave-one-out", logit_scale=30.0
+    )
     by_hand = ProjectAndMix(logit_scale=30.0).fit(E[shots], y[shots], dict(enumerate(encoded.text)))
     assert found.metrics["accuracy"] == (by_hand.predict(E[test]) == y[test]).mean()
     assert found.details["weights"]["mixing_weight"] == by_hand.mixing_weight_
@@ -176,7 +178,7 @@ def test_few_shot_fits_on_the_published_draw(encoded: Encoded) -> None:
 @pytest.mark.parametrize("method", CLASSIFIERS)
 def test_every_classifier_runs_in_every_tier(encoded: Encoded, method: str) -> None:
     shots, few = draw_shots(encoded.labels, encoded.splits, 4, 1)
-    tiers = {"none": few[:0], "few": few, "full": np.flatnonzero(SPLITS == "val")}
+    tiers = {"leave-one-out": few[:0], "few-validation": few, "validation": np.flatnonzero(SPLITS == "val")}
     for tier, held_out in tiers.items():
         found = few_shot(encoded, method, shots=shots, held_out=held_out, tier=tier, logit_scale=30.0)
         assert found.details["n_validation"] == len(held_out)
@@ -205,15 +207,15 @@ def test_bad_data_is_named(encoded: Encoded, backbone: Backbone) -> None:
         nearest_class_mean(replace(encoded, labels=alone, class_names=names), plain, None)
     without = replace(encoded, splits=np.where(SPLITS == "val", "train", SPLITS))
     shots, few = draw_shots(without.labels, without.splits, 1, 1)
-    with pytest.raises(InputError, match="tier 'few' chooses weights on a split 'val', and there is none"):
-        few_shot(without, "gda", shots=shots, held_out=few, tier="few", logit_scale=30.0)
+    with pytest.raises(InputError, match="tier 'few-validation' chooses weights on a split 'val', and there is none"):
+        few_shot(without, "gda", shots=shots, held_out=few, tier="few-validation", logit_scale=30.0)
     with pytest.raises(InputError, match="needs a split 'test', and the rows are in 'all'"):
         few_shot(
             replace(encoded, splits=np.full(180, "all")),
             "gda",
             shots=shots,
             held_out=few,
-            tier="none",
+            tier="leave-one-out",
             logit_scale=30.0,
         )
 

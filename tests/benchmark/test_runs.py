@@ -113,13 +113,13 @@ def test_published_figures_are_found_for_exactly_their_model_and_tier() -> None:
     assert reference("image_retrieval", "openclip:ViT-B-32-quickgelu/openai", "oti", "dtd") == 31.9
     assert reference("image_retrieval", "embedded", "oti", "dtd") is None
     assert reference("image_retrieval", B32, "isoclip:150/50", "dtd") is None
-    assert reference("fewshot", "openclip:RN50/openai", "gda", "eurosat", shots=16, tier="full") == 86.12
-    assert reference("fewshot", B32, "gda", "eurosat", shots=16, tier="full") is None
+    assert reference("fewshot", "openclip:RN50/openai", "gda", "eurosat", shots=16, tier="validation") == 86.12
+    assert reference("fewshot", B32, "gda", "eurosat", shots=16, tier="validation") is None
     assert backbone_name(None) is None
     coop = _published()["means"]["sets"]["coop"]
-    assert reference_mean("fewshot", B32, "gda", coop, shots=16, tier="full") == 78.06
-    assert reference_mean("fewshot", B32, "gda", coop, shots=16, tier="none") is None
-    assert reference_mean("fewshot", B32, "gda", coop[1:], shots=16, tier="full") is None
+    assert reference_mean("fewshot", B32, "gda", coop, shots=16, tier="validation") == 78.06
+    assert reference_mean("fewshot", B32, "gda", coop, shots=16, tier="leave-one-out") is None
+    assert reference_mean("fewshot", B32, "gda", coop[1:], shots=16, tier="validation") is None
 
 
 # ---------------------------------------------------------------------- tables
@@ -134,7 +134,7 @@ def records(folder: RunFolder) -> list[dict[str, Any]]:
     run(folder, 0.70, method="isoclip:4/32")
     run(folder, 0.71, method="isoclip:4/0")
     for seed, accuracy in ((1, 0.5), (2, 0.6), (3, 0.7)):
-        for tier in ("none", "full"):
+        for tier in ("leave-one-out", "validation"):
             for shots in (1, 4):
                 run(
                     folder,
@@ -172,9 +172,18 @@ def _with_owner(rows):
         yield owner, row
 
 
+def test_tiers_of_earlier_runs_have_their_present_names(folder: RunFolder) -> None:
+    for tier in ("none", "few", "full", "validation"):
+        run(folder, task="fewshot", method="gda", shots=1, seed=1, tier=tier)
+    tiers = sorted(record["tier"] for record in read_runs(folder.folder))
+    assert tiers == ["few-validation", "leave-one-out", "validation", "validation"]
+
+
 def test_tiers_are_never_in_one_table(records: list[dict[str, Any]]) -> None:
     titles = [table.title for table in tables(records) if table.title.startswith("Few-shot")]
-    assert titles == [f"Few-shot classification, arrays b.npz, {B32}, tier {tier}" for tier in ("full", "none")]
+    assert titles == [
+        f"Few-shot classification, arrays b.npz, {B32}, tier {tier}" for tier in ("leave-one-out", "validation")
+    ]
     (table,) = (t for t in tables(records) if t.title == titles[1])
     assert table.rows[0].cells == ("60.0 ± 10.0", "60.0 ± 10.0")
     assert "seeds 1, 2, 3" in table.note
@@ -190,7 +199,7 @@ def test_a_mean_over_sets_is_of_methods_that_ran_on_all(folder: RunFolder) -> No
             method=method,
             shots=1,
             seed=1,
-            tier="none",
+            tier="leave-one-out",
         )
     mean = next(t for t in tables(read_runs(folder.folder)) if "mean of 2 sets" in t.title)
     assert {row.label: row.cells for row in mean.rows} == {"lda": ("",), "gda": ("60.0",)}
@@ -198,7 +207,7 @@ def test_a_mean_over_sets_is_of_methods_that_ran_on_all(folder: RunFolder) -> No
 
 def test_a_seed_that_is_missing_leaves_the_cell_empty(folder: RunFolder) -> None:
     for seed, method in ((1, "gda"), (2, "gda"), (1, "lda")):
-        run(folder, task="fewshot", method=method, shots=1, seed=seed, tier="none")
+        run(folder, task="fewshot", method=method, shots=1, seed=seed, tier="leave-one-out")
     (table,) = tables(read_runs(folder.folder))
     assert {row.label: row.cells for row in table.rows} == {"lda": ("",), "gda": ("50.0 ± 0.0",)}
 

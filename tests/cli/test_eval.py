@@ -158,7 +158,7 @@ def test_few_shot_encodes_what_it_looks_at(pictures: Path, tmp_path: Path) -> No
                 shutil.copy(picture, target)
     spec = f"folder:{tmp_path / 'd'}"
     harness = Harness(RunFolder(tmp_path / "runs"))
-    asked = {"shots": [1], "seeds": [1], "tiers": ["none"]}
+    asked = {"shots": [1], "seeds": [1], "tiers": ["leave-one-out"]}
     (part,) = harness.few_shot(spec, ["project-and-mix"], **asked)
     (table,) = (tmp_path / "runs" / "features").glob("*.lance")
     assert len(EmbeddingTable.open(table)) == 3 + 6, "one shot of three classes, and the test split"
@@ -195,7 +195,17 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason(cli, photos: Path, t
     unknown = cli(*call, "--method", "magic")
     assert unknown.code == 1 and "expected one of plain" in unknown.err
     few = cli(
-        "eval", "fewshot", f"folder:{photos}", "--runs", tmp_path / "runs", "--shots", 1, "--seed", 1, "--tier", "full"
+        "eval",
+        "fewshot",
+        f"folder:{photos}",
+        "--runs",
+        tmp_path / "runs",
+        "--shots",
+        1,
+        "--seed",
+        1,
+        "--tier",
+        "validation",
     )
     assert few.code == 1 and "none" not in few.out
 

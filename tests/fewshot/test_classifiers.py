@@ -124,7 +124,7 @@ def test_validation_tiers(problem: Problem) -> None:
     assert few.weight_tier_ == "few-validation"
     assert ProjectAndMix(0.2, 3, 0.0).fit(X, y, text=T).weight_tier_ == "given"
     for tier, validation in (("validation", None), ("leave-one-out", (Xv, yv)), ("none", None), ("few", (Xv, yv))):
-        with pytest.raises(InputError, match="tier: got .* expected 'leave-one-out' without"):
+        with pytest.raises(InputError, match="expected 'leave-one-out' without"):
             ProjectAndMix().fit(X, y, text=T, validation=validation, tier=tier)
     with pytest.raises(InputError, match="validation"):
         ProjectAndMix().fit(X, y, text=T, validation=(Xv, ["gnu"] * 60))

@@ -84,7 +84,7 @@ def accuracies(
     Returns
     -------
     dict
-        Method → shots → one accuracy a draw, in [0, 1]. Weights come from the shots alone (tier "none").
+        Method → shots → one accuracy a draw, in [0, 1]. Weights come from the shots alone (leave-one-out).
     """
     result: Accuracies = {}
     methods = _methods(text is not None, space)

@@ -174,7 +174,7 @@ class Harness:
             for seed in seeds:
                 drawn, few = (place[rows] for rows in draw_shots(labels, splits, n_shots, seed))
                 for tier in tiers:
-                    held_out = {"none": few[:0], "few": few}.get(tier, validation)
+                    held_out = {"leave-one-out": few[:0], "few-validation": few}.get(tier, validation)
                     data = encoded.fingerprint(np.concatenate([test, drawn, held_out]))
                     for method in methods:
                         settings = self._settings(encoded, backbone, "fewshot", method, data)
@@ -238,13 +238,13 @@ class Harness:
         if isinstance(opened, Encoded) or self._encoding["skip_unreadable"] or not (opened.splits == "train").any():
             return None
         used = opened.splits == "test"
-        if "full" in tiers:
+        if "validation" in tiers:
             used |= opened.splits == "val"
         for n_shots in shots:
             for seed in seeds:
                 drawn, held_out = draw_shots(opened.labels, opened.splits, n_shots, seed)
                 used[drawn] = True
-                if "few" in tiers:
+                if "few-validation" in tiers:
                     used[held_out] = True
         return np.flatnonzero(used)
 

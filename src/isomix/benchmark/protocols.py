@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -37,7 +37,7 @@ __all__ = [
     "zero_shot",
 ]
 
-TIERS = ("none", "few", "full")
+TIERS = ("leave-one-out", "few-validation", "validation")
 """Where weights come from: the shots alone; min(K, 4) validation pictures a class; the whole validation split."""
 CONFIDENCE = 0.95
 
@@ -191,8 +191,8 @@ def few_shot(encoded: Encoded, method: str, *, shots: Rows, held_out: Rows, tier
     shots : ndarray of intp
         Rows of the shots; see :func:`draw_shots`.
     held_out : ndarray of intp
-        Rows that the weights are chosen by, in tiers ``"few"`` and ``"full"``.
-    tier : {"none", "few", "full"}
+        Rows that the weights are chosen by, in tiers ``"few-validation"`` and ``"validation"``.
+    tier : {"leave-one-out", "few-validation", "validation"}
         See ``TIERS``.
     logit_scale : float
 
@@ -205,23 +205,23 @@ def few_shot(encoded: Encoded, method: str, *, shots: Rows, held_out: Rows, tier
     if tier not in TIERS:
         raise InputError(f"tier: got {tier!r}, expected one of {', '.join(TIERS)}.")
     test = encoded.rows("test", needed_for="few-shot classification")
-    if tier != "none" and not held_out.size:
+    if tier != "leave-one-out" and not held_out.size:
         raise InputError(f"{encoded.name}: tier {tier!r} chooses weights on a split 'val', and there is none.")
     X, y = encoded.vectors.embeddings, encoded.labels
     unit = normalize_rows(X[shots], "embeddings")  # the classifiers warn of rows that are not unit; here it is meant
     text = None if encoded.text is None else dict(enumerate(encoded.text))
     kind = CLASSIFIERS[method]
     classifier = kind(logit_scale=logit_scale) if "logit_scale" in signature(kind).parameters else kind()
-    if tier == "none":
+    if tier == "leave-one-out":
         classifier.fit(unit, y[shots], text)
     else:
         classifier.fit(unit, y[shots], text, validation=(X[held_out], y[held_out]), tier=tier)
     details = {
         "n_train": len(shots),
-        "n_validation": 0 if tier == "none" else len(held_out),
+        "n_validation": 0 if tier == "leave-one-out" else len(held_out),
         "n_classes": len(classifier.classes_),
         "weights_from": classifier.weight_tier_,
-        "weights": dict(_weights(classifier)),
+        "weights": {**classifier.weights_, "temperature": classifier.temperature_},
     }
     return Outcome(_scored(classifier, X[test], y[test]), details)
 
@@ -250,11 +250,3 @@ def _scored(classifier: FewShotClassifier, X: Floats, y: Rows) -> dict[str, Any]
         predictions[rows] = classifier.classes_[probabilities.argmax(1)]
         certainty[rows] = np.minimum(probabilities.max(1), 1.0)
     return classification_metrics(y, predictions, certainty, confidence=CONFIDENCE)
-
-
-def _weights(classifier: FewShotClassifier) -> Iterator[tuple[str, float]]:
-    names = ("mixing_weight_", "n_directions_", "gamma_", "ensemble_weight_", "alpha_", "sharpness_", "temperature_")
-    for name in names:
-        value = getattr(classifier, name, None)
-        if value is not None:
-            yield name.rstrip("_"), float(value)

@@ -49,13 +49,13 @@ def reference(
         Names as in the registries.
     shots : int, optional
     tier : str, optional
-        Published few-shot figures are of tier ``"full"``, and compare with no other.
+        Published few-shot figures are of tier ``"validation"``, and compare with no other.
 
     Examples
     --------
     >>> reference("image_retrieval", "hf:openai/clip-vit-base-patch32", "isoclip", "caltech101")
     80.8
-    >>> reference("fewshot", "openclip:RN50/openai", "gda", "dtd", shots=4, tier="none") is None
+    >>> reference("fewshot", "openclip:RN50/openai", "gda", "dtd", shots=4, tier="leave-one-out") is None
     True
     """
     name = backbone_name(backbone)

@@ -22,6 +22,7 @@ __all__ = ["FORMAT", "RunFolder", "machine", "read_runs", "versions"]
 
 FORMAT = 1
 PACKAGES = ("isomix", "numpy", "scipy", "scikit-learn", "torch", "transformers", "onnxruntime")
+OLD_TIERS = {"none": "leave-one-out", "few": "few-validation", "full": "validation"}  # in runs of earlier versions
 REQUIRED = ("dataset", "model", "task", "method", "metrics", "settings")
 
 
@@ -131,6 +132,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is not a run that this isomix reads (format {FORMAT}): it lacks "
             f"{', '.join(missing) or 'nothing'}, format {record.get('format') if isinstance(record, dict) else None!r}."
         )
+    if record.get("tier") in OLD_TIERS:
+        record["tier"] = OLD_TIERS[record["tier"]]
     return record
 
 

@@ -31,9 +31,9 @@ TITLES = {
     "zeroshot": "Zero-shot classification",
 }
 TIER_NOTES = {
-    "none": "weights from the shots alone",
-    "few": "weights from min(K, 4) validation pictures a class",
-    "full": "weights from the whole validation split",
+    "leave-one-out": "weights from the shots alone",
+    "few-validation": "weights from min(K, 4) validation pictures a class",
+    "validation": "weights from the whole validation split",
 }
 ORDER = (
     *METHODS,

@@ -113,7 +113,7 @@ def _summary(classifier: Any, read: Any, validation: CrossValidation | None, out
         "weights": classifier.weights_,
         "weight_tier": classifier.weight_tier_,
         "calibrated": _is_calibrated(classifier),
-        "cross_validation": None if validation is None else validation.to_json(),
+        "cross_validation": None if validation is None else validation.to_dict(),
         "failures": read.failures,
     }
 
