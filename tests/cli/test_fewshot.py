@@ -110,11 +110,54 @@ def test_one_shot_cannot_be_calibrated_and_it_is_said(cli, shots, tmp_path):
     assert (summary["calibrated"], summary["weight_tier"]) == (False, "prior")
 
 
+@pytest.fixture
+def with_empty(shots, tmp_path):
+    """The shots, a folder without pictures, and one whose only picture is broken."""
+    shutil.copytree(shots / "shots", tmp_path / "some")
+    (tmp_path / "some" / "rain_coat").mkdir()
+    (tmp_path / "some" / "moon").mkdir()
+    (tmp_path / "some" / "moon" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "some" / ".hidden").mkdir()
+    return tmp_path / "some"
+
+
+def test_class_folders_without_pictures_are_said(cli, with_empty, tmp_path):
+    fitted = cli("fit", with_empty, "-o", tmp_path / "m.safetensors")
+    assert fitted.code == 3, "a picture was skipped"
+    assert "warning: no picture of 'moon', 'rain_coat' can be read" in fitted.err
+    assert "--zero-shot" in fitted.err
+    assert load_classifier(tmp_path / "m.safetensors").classes_.tolist() == list(CONCEPTS)
+
+
+def test_class_folders_without_pictures_become_classes_by_name(cli, with_empty, tmp_path):
+    (tmp_path / "names.csv").write_text("label;name\nmoon;a crescent moon\nghost;a ghost\n", encoding="utf-8")
+    words = ("fit", with_empty, "-o", tmp_path / "m.safetensors", "--names", tmp_path / "names.csv")
+    refused = cli(*words)
+    assert refused.code == 2 and "--zero-shot" in refused.err and "ghost" in refused.err
+    fitted = cli(*words, "--zero-shot")
+    assert fitted.code == 3
+    assert "warning" not in fitted.err
+    assert "4 classes, 4 pictures each" in fitted.out
+    assert "known by name alone: ghost, moon, rain_coat" in fitted.out
+    classifier = load_classifier(tmp_path / "m.safetensors")
+    assert classifier.classes_.tolist() == sorted([*CONCEPTS, "ghost", "moon", "rain_coat"])
+    assert cli("fit", with_empty, "-o", tmp_path / "n.safetensors", "--zero-shot", "--no-text").code == 2
+
+
+def test_a_class_known_by_its_name_is_recognised(cli, with_empty, pictures, tmp_path):
+    (with_empty / "key").mkdir()
+    cli("fit", with_empty, "-o", tmp_path / "m.safetensors", "--zero-shot")
+    lines = cli("classify", tmp_path / "m.safetensors", pictures / "icons" / "key", "--json").out.splitlines()
+    assert np.mean([json.loads(line)["label"] == "key" for line in lines]) > 0.5  # chance: 1 in 7
+
+
 def test_csv_of_shots_and_one_picture(cli, shots, tmp_path):
     listed = [(path, path.parent.name) for path in sorted((shots / "shots").glob("*/*"))]
-    text = "path,label\n" + "".join(f"{path},{label}\n" for path, label in listed)
-    (tmp_path / "shots.csv").write_text(text, encoding="utf-8")
-    assert cli("fit", tmp_path / "shots.csv", "-o", tmp_path / "m.safetensors").code == 0
+    for comma in ",;":
+        text = f"path{comma}label\n" + "".join(f"{path}{comma}{label}\n" for path, label in listed)
+        (tmp_path / "shots.csv").write_text(text, encoding="utf-8")
+        fitted = cli("fit", tmp_path / "shots.csv", "-o", tmp_path / "m.safetensors", "--overwrite")
+        assert fitted.code == 0 and "16 in all" in fitted.out
     result = cli("classify", tmp_path / "m.safetensors", listed[0][0])
     assert result.out.splitlines()[1].startswith(f"{listed[0][0].name},bell,")
 
@@ -127,6 +170,24 @@ def test_an_unreadable_picture_is_named_and_skipped(cli, model, shots, tmp_path)
     assert result.code == 3
     assert "skipped broken.png" in result.err
     assert "broken.png" not in (tmp_path / "out.csv").read_text(encoding="utf-8")
+
+
+def test_several_sources_are_classified_in_one_call(cli, model, shots, tmp_path):
+    stars = sorted((shots / "queries" / "star").iterdir())
+    cli("embed", stars[0], "-o", tmp_path / "one.lance")
+    result = cli("classify", model, *stars[1:3], shots / "queries" / "bell", tmp_path / "one.lance", "--json")
+    assert result.code == 0
+    paths = [json.loads(line)["path"] for line in result.out.splitlines()]
+    bells = sorted((shots / "queries" / "bell").iterdir())
+    assert sorted(paths) == sorted(str(path.resolve()) for path in (*stars[:3], *bells))
+
+
+def test_every_failure_is_named(cli, model, shots, tmp_path):
+    shutil.copytree(shots / "queries" / "bell", tmp_path / "queries")
+    for i in range(8):
+        (tmp_path / "queries" / f"broken{i}.png").write_bytes(b"not a picture")
+    result = cli("classify", model, tmp_path / "queries")
+    assert all(f"skipped broken{i}.png" in result.err for i in range(8))
 
 
 def test_reject_below_leaves_the_label_empty(cli, model, shots):

@@ -262,6 +262,8 @@ def test_a_bank_of_sentences(cli, table, tmp_path):
         (["row:0", "--space", "isoclip"], 2, "isoclip"),
         (["row:0", "--json", "--paths"], 2, "Choose one"),
         (["row:0", "-k", "0"], 2, "-k"),
+        (["row:-1"], 1, "expected row:<number> from row:0 to row:24"),
+        (["row:one"], 1, "'text:row:one'"),
         (["row:0", "--k-top", "3"], 1, "give both"),
         (["row:0", "--k-top", "100", "--k-bottom", "100"], 1, "leave no direction"),
         (["nothing.jpg"], 1, "does not exist"),
@@ -280,3 +282,22 @@ def test_no_table(cli, tmp_path):
     result = cli("search", tmp_path / "none.lance", "a cat")
     assert result.code == 1
     assert "isomix embed" in result.err
+
+
+def test_paths_are_taken_back_as_hits_print_them(cli, table, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no such file is
+    first = json.loads(cli("search", table, "row:3", "--json").out)["results"][0]["hits"][0]
+    again = json.loads(cli("search", table, first["path"], "--json").out)["results"][0]
+    assert again["kind"] == "image"
+    assert again["hits"] == json.loads(cli("search", table, f"row:{first['row']}", "--json").out)["results"][0]["hits"]
+    (line,) = cli("search", table, "row:3", "--paths", "-k", 1).out.splitlines()
+    assert json.loads(cli("search", table, line, "--json").out)["results"][0]["hits"] == again["hits"]
+
+
+def test_a_path_of_the_table_is_known_when_its_file_is_gone(cli, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "p")
+    cli("embed", tmp_path / "p", "-o", tmp_path / "t.lance")
+    expected = json.loads(cli("search", tmp_path / "t.lance", "alien/noto.png", "--json").out)["results"][0]["hits"]
+    (tmp_path / "p" / "alien" / "noto.png").unlink()
+    found = json.loads(cli("search", tmp_path / "t.lance", "alien/noto.png", "--json").out)["results"][0]
+    assert (found["kind"], found["hits"]) == ("row", expected)

@@ -85,6 +85,37 @@ def test_embed_then_embed_again(photos, isomix):
     assert (report["unchanged"], report["rows"], report["complete"]) == (12, 12, True)
 
 
+def test_all_failures_are_listed(photos, isomix):
+    for i in range(8):
+        (photos / "dog" / f"broken{i}.jpg").write_bytes(b"no picture")
+    names = {f"dog/broken{i}.jpg" for i in range(8)}
+    code, _, err = isomix("embed", "photos", "-o", "t.lance")
+    assert code == 3 and "skipped 3 more; all of them: isomix inspect t.errors.lance" in err
+    code, out, _ = isomix("inspect", "t.errors.lance")
+    assert code == 0 and "ledger of unreadable files" in out
+    assert {line.split(":")[0].strip() for line in out.splitlines() if "broken" in line} == names
+    code, out, _ = isomix("embed", "photos", "-o", "t.lance", "--json")
+    assert (code, set(json.loads(out)["failures"])) == (3, names)
+    found = json.loads(isomix("inspect", "t.lance", "--json")[1])
+    assert {row["path"] for row in found["failures"]} == names
+    code, out, _ = isomix("inspect", "t.lance")
+    assert "t.errors.lance" in out and "broken0" not in out
+    assert "8  unreadable before; --retry tries again" in isomix("embed", "photos", "-o", "t.lance")[1]
+
+
+def test_one_picture_is_a_source(photos, isomix):
+    assert isomix("embed", "photos/dog/1.png", "-o", "one.lance")[0] == 0
+    table = EmbeddingTable.open("one.lance")
+    assert (table.column("path"), table.root) == (["1.png"], photos / "dog")
+
+
+def test_csv_of_semicolons(photos, isomix):
+    Path("list.csv").write_text("path;label;caption\nphotos/dog/1.png;dog;a dog, sitting\n", encoding="utf-8")
+    assert isomix("embed", "list.csv", "-o", "t.lance")[0] == 0
+    table = EmbeddingTable.open("t.lance")
+    assert (table.column("label"), table.column("caption")) == (["dog"], ["a dog, sitting"])
+
+
 def test_list_on_standard_input(photos, tmp_path):
     done = subprocess.run(
         [*ISOMIX, "embed", "-", "-o", "t.lance"],

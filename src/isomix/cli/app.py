@@ -101,6 +101,9 @@ def _register() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the ``isomix`` script."""
+    from isomix.cli.common import open_streams
+
+    open_streams()
     if not app.registered_commands:
         _register()
     arguments = sys.argv[1:]

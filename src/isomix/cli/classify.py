@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,10 @@ from isomix.cli.options import RowFormat
 
 def command(
     model: Annotated[Path, typer.Argument(help="A classifier that `isomix fit` wrote.")],
-    images: Annotated[str, typer.Argument(help="A folder, a picture, a list of paths, a CSV file or a table.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES...", help="Folders, pictures, lists of paths, CSV files or tables."),
+    ],
     output: options.FileOutput = None,
     form: options.RowsAs = options.RowFormat.CSV,
     probabilities: options.Probabilities = False,
@@ -30,7 +33,11 @@ def command(
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Classify pictures with a classifier made by `isomix fit`; one line a picture, as they are read."""
+    """Classify pictures with a classifier made by `isomix fit`; one line a picture, as they are read.
+
+    Paths are those of the folder, list or table; with several of them they are absolute. CSV holds paths and labels as
+    they are, also where they begin with = + - or @: do not open it in a spreadsheet that takes those for formulas.
+    """
     from isomix.cli.common import ExitCode, fail_usage, report_failures
     from isomix.cli.progress import progress as progress_bar
     from isomix.encoders import load_encoder
@@ -62,21 +69,26 @@ def command(
 
 
 def _rows(
-    images: str, encoder: Any, batch_size: int, max_megapixels: float, progress: Any, failures: dict[str, str]
+    images: list[str], encoder: Any, batch_size: int, max_megapixels: float, progress: Any, failures: dict[str, str]
 ) -> Iterator[tuple[str, Any]]:
     from isomix.store import EmbeddingTable
-    from isomix.store.labelled import encode_files, list_files
+    from isomix.store.labelled import encode_files
+    from isomix.store.scan import scan
 
-    if images.rstrip("/").endswith(".lance"):
-        table = EmbeddingTable.open(images, encoder)
-        paths = (row["path"] for row in table.rows(columns=["path"]))
+    several = len(images) > 1  # then only the whole path says which file it is
+    tables = [source for source in images if source.rstrip("/").endswith(".lance")]
+    for source in tables:
+        table = EmbeddingTable.open(source, encoder)
+        listed = (row["path"] for row in table.rows(columns=["path"]))
+        paths = (os.fspath(table.root / path) if several else path for path in listed)
         yield from zip(paths, (row for block in table.iter_embeddings() for row in block), strict=True)
-        return
-    for file, embedding, reason in encode_files(list_files(images), encoder, batch_size, max_megapixels, progress):
+    files = [file for source in images if source not in tables for file in scan(source).files]
+    for file, embedding, reason in encode_files(files, encoder, batch_size, max_megapixels, progress):
+        path = os.fspath(file.location) if several else file.path
         if embedding is None:
-            failures[file.path] = reason
+            failures[path] = reason
         else:
-            yield file.path, embedding
+            yield path, embedding
 
 
 @contextlib.contextmanager
@@ -91,21 +103,30 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 
 def _writer(stream: TextIO, form: RowFormat, classes: list[Any], every: bool) -> Callable[[str, Any, Any], None]:
+    from isomix.cli.common import to_json, visible
+
     if form is RowFormat.JSONL:
 
         def write_json(path: str, label: Any, chances: Any) -> None:
             line = {"path": path, "label": label, "probability": round(float(chances.max()), 6)}
             if every:
                 line["probabilities"] = {str(c): round(float(p), 6) for c, p in zip(classes, chances, strict=True)}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            stream.write(to_json(line) + "\n")
 
         return write_json
 
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["path", "label", "probability", *(map(str, classes) if every else ())])
+    plain = csv.writer(stream, lineterminator="\n")
+    quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)  # the other leaves a carriage return bare
+    shown = visible if stream.isatty() else str  # a file gets paths and labels as they are
+
+    def write_row(*cells: Any) -> None:
+        texts = [shown(str(cell)) for cell in cells]
+        (quoted if any("\r" in text for text in texts) else plain).writerow(texts)
+
+    write_row("path", "label", "probability", *(classes if every else ()))
 
     def write_csv(path: str, label: Any, chances: Any) -> None:
         more = (f"{p:.6f}" for p in chances) if every else ()
-        table.writerow([path, "" if label is None else label, f"{chances.max():.6f}", *more])
+        write_row(path, "" if label is None else label, f"{chances.max():.6f}", *more)
 
     return write_csv

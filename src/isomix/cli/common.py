@@ -1,9 +1,11 @@
-"""What every verb shares: consoles, exit codes, errors without tracebacks."""
+"""What every verb shares: consoles, streams, exit codes, and text that is safe to show."""
 
 from __future__ import annotations
 
 import enum
+import io
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -11,10 +13,22 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-__all__ = ["ExitCode", "fail_usage", "log", "out", "print_json", "report_failures", "weights_line"]
+__all__ = [
+    "ExitCode",
+    "fail_usage",
+    "log",
+    "open_streams",
+    "out",
+    "print_json",
+    "report_failures",
+    "to_json",
+    "visible",
+    "weights_line",
+]
 
-out = Console(soft_wrap=False, highlight=False)
-log = Console(stderr=True, highlight=False)
+# Control characters, which a terminal obeys; marks that reverse what stands beside them; halves of surrogate pairs,
+# which stand for bytes that are no UTF-8.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class ExitCode(enum.IntEnum):
@@ -27,9 +41,58 @@ class ExitCode(enum.IntEnum):
     INTERRUPTED = 130
 
 
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Text of a stranger, such as a file name, as a terminal may show it: what it would obey is written out.
+
+    Parameters
+    ----------
+    text : str
+    lines : bool
+        Keep line ends, for text that is ours and only quotes strangers.
+
+    Examples
+    --------
+    >>> print(visible("\x1b[2Jcat\n.png"))
+    \x1b[2Jcat\n.png
+    """
+    shown = _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return shown if lines else shown.replace("\n", "\\n")
+
+
+class _Console(Console):
+    """A console whose strings are made visible; cells of tables and rich's own Text are not strings, and do it themselves."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(each, lines=True) if isinstance(each, str) else each for each in objects), **options)
+
+
+out = _Console(soft_wrap=False, highlight=False)
+log = _Console(stderr=True, highlight=False)
+
+
+def open_streams() -> None:
+    """Make standard output and error take any text.
+
+    Files and pipes get UTF-8, whatever the locale, and file names that are no UTF-8 byte by byte; a terminal gets what
+    its encoding has, and the rest as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON as it is written everywhere: letters of all languages as they are, what a terminal would obey as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout, with nothing around it."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(to_json(value, indent=2) + "\n")
 
 
 def fail_usage(message: str) -> NoReturn:
@@ -37,12 +100,24 @@ def fail_usage(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
-def report_failures(failures: Mapping[str, str], shown: int = 5) -> bool:
-    """Name the files that could not be read on stderr; True when there are any."""
-    for path, reason in list(failures.items())[:shown]:
-        log.print(f"skipped {path}: {reason}", style="yellow", markup=False, soft_wrap=True)
-    if len(failures) > shown:
-        log.print(f"skipped {len(failures) - shown} more", style="yellow")
+SHOWN_FAILURES = 5
+
+
+def report_failures(failures: Mapping[str, str], listed_by: str = "") -> bool:
+    """Name the files that could not be read on stderr; True when there are any.
+
+    All of them, unless the command ``listed_by`` lists them at any time.
+    """
+    shown = list(failures.items())[: SHOWN_FAILURES if listed_by else None]
+    for path, reason in shown:
+        log.print(f"skipped {visible(path)}: {reason}", style="yellow", markup=False, soft_wrap=True)
+    if len(failures) > len(shown):
+        log.print(
+            f"skipped {len(failures) - len(shown)} more; all of them: {listed_by}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     return bool(failures)
 
 

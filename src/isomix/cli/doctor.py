@@ -46,7 +46,7 @@ def command(as_json: options.AsJson = False) -> None:
     """Check this installation. Exit code 1 when something is broken; missing extras are not."""
     from rich.table import Table
 
-    from isomix.cli.common import ExitCode, out, print_json
+    from isomix.cli.common import ExitCode, out, print_json, visible
 
     findings = list(examine())
     if as_json:
@@ -58,7 +58,8 @@ def command(as_json: options.AsJson = False) -> None:
         colours = {"ok": "green", "missing": "yellow", "broken": "red"}
         for finding in findings:
             detail = finding.detail + (f"\n→ {finding.cure}" if finding.cure else "")
-            table.add_row(finding.what, f"[{colours[finding.status]}]{finding.status}[/]", detail.replace("[", "\\["))
+            detail = visible(detail, lines=True).replace("[", "\\[")
+            table.add_row(finding.what, f"[{colours[finding.status]}]{finding.status}[/]", detail)
         out.print(table)
     if any(finding.status == "broken" for finding in findings):
         raise typer.Exit(ExitCode.FAILED)

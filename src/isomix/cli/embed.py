@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +18,8 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder, text file with one path a line, .csv or .tsv with a column 'path', or - for a list."
+            help="Folder, picture, text file with one path a line, .csv or .tsv with a column 'path', or - for a list, as of "
+            "find or find -print0."
         ),
     ],
     output: options.TableOutput,
@@ -68,11 +71,12 @@ def command(
             f"interrupted; the same command{again} goes on from here", style="yellow", markup=False, soft_wrap=True
         )
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if not report.complete:
-        report_failures({row["path"]: row["reason"] for row in EmbeddingTable.open(output).errors()})
-        report_failures(dict.fromkeys(report.closed_folders, "this folder cannot be opened"))
+    table = EmbeddingTable.open(output)
+    failures = {row["path"]: row["reason"] for row in table.errors()}
+    report_failures(failures, listed_by=f"isomix inspect {shlex.quote(os.fspath(table.ledger.path))}")
+    report_failures(dict.fromkeys(report.closed_folders, "this folder cannot be opened"))
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "failures": failures})
     else:
         for line in summary(report):
             out.print(line, markup=False, soft_wrap=True)
@@ -92,7 +96,7 @@ def summary(report: EmbedReport) -> list[str]:
         "vanished, row removed": report.removed,
         "vanished, row kept": report.vanished_kept,
         "unreadable": report.failed,
-        "unreadable before, not tried again": report.known_failures,
+        "unreadable before; --retry tries again": report.known_failures,
         "listed more than once": len(report.duplicates),
         "not pictures, by their names": report.ignored,
     }

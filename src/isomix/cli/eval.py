@@ -129,7 +129,7 @@ def datasets(
     from rich.table import Table
 
     from isomix.benchmark.datasets import DATASETS
-    from isomix.cli.common import out, print_json
+    from isomix.cli.common import out, print_json, visible
     from isomix.errors import IsomixError
 
     found: list[dict[str, Any]] = []
@@ -152,7 +152,7 @@ def datasets(
         table.add_column(heading, overflow="fold")
     for row in found:
         where = row["problem"] or f"{row['folder']}/: {', '.join(row['layout'])}"
-        table.add_row(row["name"], row["status"], where.replace("[", "\\["))
+        table.add_row(row["name"], row["status"], visible(where).replace("[", "\\["))
     out.print(table)
     out.print("Your own: folder:PATH, csv:PATH, table:PATH, arrays:PATH.npz", markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ def command(
     method: options.Classifier = "project-and-mix",
     template: options.Templates = None,
     names: options.Names = None,
+    zero_shot: options.ZeroShot = False,
     no_text: options.NoText = False,
     folds: options.Folds = 5,
     batch_size: options.BatchSize = 32,
@@ -37,20 +39,34 @@ def command(
     from isomix.cli.progress import progress as progress_bar
     from isomix.encoders import load_encoder
     from isomix.encoders.prompts import check_templates, default_templates, encode_classes
+    from isomix.errors import IsomixWarning
     from isomix.fewshot import CLASSIFIERS
     from isomix.fewshot.cross_validation import cross_validate
     from isomix.store.labelled import read_shots
 
     if method not in CLASSIFIERS:
         fail_usage(f"--method {method!r} is unknown; there are: {', '.join(sorted(CLASSIFIERS))}.")
+    if zero_shot and no_text:
+        fail_usage("--zero-shot takes classes by their names, and --no-text has no names. Choose one.")
     if output.exists() and not overwrite:
         fail_usage(f"{output} exists already. Name another file, or add --overwrite.")
     encoder = load_encoder(model, offline=offline, device=device)
     templates = check_templates(template or default_templates(encoder))
     with progress_bar("pictures") as progress:
         read = read_shots(shots, encoder, batch_size=batch_size, max_megapixels=max_megapixels, progress=progress)
-    labels = sorted(set(read.labels.tolist()))
-    text = None if no_text else encode_classes(encoder, labels, names=_read_names(names, labels), templates=templates)
+    labels = set(read.labels.tolist())
+    named = _read_names(names)
+    if zero_shot:
+        labels |= {*read.empty_classes, *named}
+    elif read.empty_classes:
+        warnings.warn(_left_out(read.empty_classes), IsomixWarning, stacklevel=1)
+    unknown = sorted(set(named) - labels)
+    if unknown:
+        fail_usage(
+            f"--names {names}: no pictures of {', '.join(unknown[:5])}; the classes are {', '.join(sorted(labels)[:10])}. "
+            "Add --zero-shot to know such classes by their names."
+        )
+    text = None if no_text else encode_classes(encoder, sorted(labels), names=named, templates=templates)
     classifier = _classifier(CLASSIFIERS[method], logit_scale=encoder.logit_scale, calibrate=True)
     validation = cross_validate(classifier, read.embeddings, read.labels, text, folds=folds)
     classifier.fit(read.embeddings, read.labels, text)
@@ -81,27 +97,30 @@ def _classifier(kind: type[FewShotClassifier], **settings: Any) -> FewShotClassi
     return kind(**{name: value for name, value in settings.items() if name in accepted})
 
 
-def _read_names(path: Path | None, labels: list[str]) -> dict[str, str]:
+def _read_names(path: Path | None) -> dict[str, str]:
     import csv
 
     from isomix.cli.common import fail_usage
+    from isomix.store.scan import csv_reader
 
     if path is None:
         return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+            rows = list(csv_reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         fail_usage(f"--names {path}: {error}")
     if not rows or not {"label", "name"} <= set(rows[0]):
         fail_usage(f"--names {path}: expected a CSV file with the columns label and name.")
-    given = {row["label"]: row["name"] for row in rows}
-    unknown = sorted(set(given) - set(labels))
-    if unknown:
-        fail_usage(
-            f"--names {path}: no pictures of {', '.join(unknown[:5])}; the classes are {', '.join(labels[:10])}."
-        )
-    return given
+    return {row["label"]: row["name"] for row in rows}
+
+
+def _left_out(labels: list[str]) -> str:
+    shown = ", ".join(map(repr, labels[:5])) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    return (
+        f"no picture of {shown} can be read, so there is no such class. Add pictures, or --zero-shot to know such classes "
+        "by their names."
+    )
 
 
 def _summary(classifier: Any, read: Any, validation: CrossValidation | None, output: Path) -> dict[str, Any]:
@@ -126,9 +145,12 @@ def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> l
     from isomix.cli.common import weights_line
 
     counts = classifier.counts_
-    low, high = int(counts.min()), int(counts.max())
+    shot = counts[counts > 0]
+    low, high = int(shot.min()), int(shot.max())
     each = f"{low}" if low == high else f"{low} to {high}"
-    lines = [f"{classifier.method}: {len(counts)} classes, {each} pictures each, {len(read.labels)} in all"]
+    lines = [f"{classifier.method}: {len(shot)} classes, {each} pictures each, {len(read.labels)} in all"]
+    if len(shot) < len(counts):
+        lines.append(f"known by name alone: {', '.join(map(str, classifier.classes_[counts == 0]))}")
     lines.append(weights_line(classifier.weight_tier_, classifier.weights_))
     lines.append(
         "probabilities: calibrated on shots left out, one at a time"

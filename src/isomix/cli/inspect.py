@@ -17,16 +17,20 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what a file or folder is, and what made it."""
-    from isomix.cli.common import out, print_json
+    from isomix.cli.common import out, print_json, visible
     from isomix.store.inspect import inspect_path
 
     found = inspect_path(path)
     if as_json:
         print_json({"path": str(path), **found})
         return
-    out.print(f"{path}: {found['what']}", markup=False, soft_wrap=True)
-    for line in _lines({name: value for name, value in found.items() if name != "what"}, "  "):
+    out.print(f"{path}: {found.pop('what')}", markup=False, soft_wrap=True)
+    failures = found.pop("failures", [])
+    for line in _lines(found, "  "):
         out.print(line, markup=False, soft_wrap=True)
+    if "ledger" not in found:  # of a table its ledger names them
+        for failure in failures:
+            out.print(f"  {visible(failure['path'])}: {failure['reason']}", markup=False, soft_wrap=True)
 
 
 def _lines(values: dict[str, Any], indent: str) -> list[str]:

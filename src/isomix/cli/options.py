@@ -67,6 +67,7 @@ class TableFormat(enum.StrEnum):
 RowsAs = Annotated[RowFormat, typer.Option("--format", help="What to print.")]
 TablesAs = Annotated[TableFormat, typer.Option("--format", help="What to print.")]
 Paths = Annotated[bool, typer.Option("--paths", help="Print bare paths, for pipes.")]
+Null = Annotated[bool, typer.Option("--null", "-0", help="The same, each ended by NUL, for xargs -0.")]
 Sheet = Annotated[
     Path | None, typer.Option("--contact-sheet", help="Draw queries and hits into this .png or .jpg file.")
 ]
@@ -187,6 +188,12 @@ Templates = Annotated[
 ]
 Names = Annotated[
     Path | None, typer.Option("--names", help="CSV with the columns label and name, where folders do not say it.")
+]
+ZeroShot = Annotated[
+    bool,
+    typer.Option(
+        "--zero-shot", help="Classes without pictures (empty folders, lines of --names) count by their names."
+    ),
 ]
 NoText = Annotated[bool, typer.Option("--no-text", help="Use the pictures only.")]
 Folds = Annotated[int, typer.Option("--folds", min=0, help="Folds of the cross-validation; 0 for none.")]

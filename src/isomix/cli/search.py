@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,8 +25,8 @@ def command(
         list[str],
         typer.Argument(
             metavar="QUERY...",
-            help="A picture, a sentence, row:<number>, a row's id, or an .npy file of image embeddings of the table's model. "
-            "text: or image: in front says what it is.",
+            help="A picture, a sentence, row:<number>, a row's id or path, or an .npy file of image embeddings of the table's "
+            "model. text: or image: in front says what it is.",
         ),
     ],
     k: options.Hits = 10,
@@ -36,6 +37,7 @@ def command(
     with_self: options.WithSelf = False,
     as_json: options.AsJson = False,
     paths: options.Paths = False,
+    null: options.Null = False,
     sheet: options.Sheet = None,
     model: options.ModelOfTable = None,
     max_megapixels: options.MaxMegapixels = 100.0,
@@ -48,7 +50,7 @@ def command(
     from isomix.store import EmbeddingTable
     from isomix.store.search import TableSearch
 
-    if as_json and paths:
+    if as_json and (paths or null):
         fail_usage("--json and --paths are two formats of the same result. Choose one.")
     if sheet is not None and sheet.exists() and not overwrite:
         fail_usage(f"{sheet} exists already. Name another file, or add --overwrite.")
@@ -65,8 +67,8 @@ def command(
     answers = searcher.search(asked, k, space=space.value, with_self=with_self)
     if as_json:
         print_json({"table": os.fspath(table), "results": [_as_json(answer) for answer in answers], "failed": failures})
-    elif paths:
-        _print_paths(answers)
+    elif paths or null:
+        _print_paths(answers, "\0" if null else "\n")
     else:
         _print_tables(answers)
     if sheet is not None and answers:
@@ -112,24 +114,25 @@ def _space_line(answer: Answer) -> str:
     return f"{answer.space} space" + (f" ({answer.note})" if answer.note else "")
 
 
-def _print_paths(answers: list[Answer]) -> None:
-    from isomix.cli.common import log
+def _print_paths(answers: list[Answer], end: str) -> None:
+    from isomix.cli.common import log, visible
 
+    shown = visible if sys.stdout.isatty() else str  # a pipe gets the path as it is
     for answer in answers:
-        log.print(f"{answer.query.name}: {_space_line(answer)}", markup=False, soft_wrap=True)
+        log.print(f"{visible(answer.query.name)}: {_space_line(answer)}", markup=False, soft_wrap=True)
         for hit in answer.hits:
-            typer.echo(os.fspath(hit.file))
+            sys.stdout.write(shown(os.fspath(hit.file)) + end)
 
 
 def _print_tables(answers: list[Answer]) -> None:
     from rich.text import Text
 
-    from isomix.cli.common import out
+    from isomix.cli.common import out, visible
 
     for number, answer in enumerate(answers):
         if number:
             out.print()
-        out.print(Text.assemble((answer.query.name, "bold"), f"  {answer.query.kind}"))
+        out.print(Text.assemble((visible(answer.query.name), "bold"), f"  {answer.query.kind}"))
         out.print(Text(_space_line(answer), style="dim"))
         out.print(_table(answer, out.width))
 
@@ -139,7 +142,10 @@ def _table(answer: Answer, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    label_width = min(20, max((len(hit.row["label"] or "") for hit in answer.hits), default=0))
+    from isomix.cli.common import visible
+
+    labels = [visible(hit.row["label"] or "") for hit in answer.hits]
+    label_width = min(20, max(map(len, labels), default=0))
     row_width = max((len(str(hit.number)) for hit in answer.hits), default=0)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("#", justify="right", style="dim")
@@ -149,11 +155,11 @@ def _table(answer: Answer, width: int) -> Table:
         table.add_column("label", no_wrap=True, max_width=label_width)
     table.add_column("row", justify="right", style="dim")
     room = max(20, width - (24 if label_width else 20) - max(5, label_width) * bool(label_width) - max(3, row_width))
-    for rank, hit in enumerate(answer.hits, 1):
-        path = hit.row["path"]
+    for rank, (hit, label) in enumerate(zip(answer.hits, labels, strict=True), 1):
+        path = visible(hit.row["path"])
         shown = path if len(path) <= room else "…" + path[-(room - 1) :]
-        label = [Text(hit.row["label"] or "")] if label_width else []
-        table.add_row(str(rank), f"{hit.score:.3f}", Text(shown), *label, str(hit.number))
+        cells = [Text(label)] if label_width else []
+        table.add_row(str(rank), f"{hit.score:.3f}", Text(shown), *cells, str(hit.number))
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from isomix.errors import FileFormatError, ImageError, InputError, IsomixError
 from isomix.store.formats import SUPPORTED, open_embeddings
+from isomix.store.ledger import LEDGER_ENDING, Ledger
 
 __all__ = ["inspect_path"]
 
@@ -40,6 +41,8 @@ def inspect_path(path: str | os.PathLike[str]) -> dict[str, Any]:
     target = Path(path)
     if not target.exists():
         raise InputError(f"{target} does not exist.")
+    if target.name.endswith(LEDGER_ENDING):
+        return _ledger(target)
     if target.suffix == ".lance":
         return _table(target)
     if target.is_dir():
@@ -63,7 +66,9 @@ def _table(path: Path) -> dict[str, Any]:
         "what": "table of adapted embeddings" if table.metadata.space else "embedding table",
         "images": table.count,
         "unreadable": len(errors),
-        "reasons": dict(Counter(row["reason"] for row in errors).most_common(5)),
+        "reasons": dict(Counter(row["reason"] for row in errors).most_common()),
+        "ledger": os.fspath(table.ledger.path) if errors else None,
+        "failures": _failures(errors),
         "labels": len(labels),
         "model": table.metadata.model,
         "fingerprint": table.metadata.fingerprint,
@@ -76,6 +81,16 @@ def _table(path: Path) -> dict[str, Any]:
         "space": _short(table.metadata.space) if table.metadata.space else None,
         "isomix_version": table.metadata.isomix_version,
     }
+
+
+def _ledger(path: Path) -> dict[str, Any]:
+    table = path.with_name(path.name.removesuffix(LEDGER_ENDING) + ".lance")
+    failures = Ledger(table).rows()
+    return {"what": "ledger of unreadable files", "table": os.fspath(table), "failures": _failures(failures)}
+
+
+def _failures(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [{"path": row["path"], "reason": row["reason"]} for row in rows]
 
 
 def _short(space: Any) -> dict[str, Any]:

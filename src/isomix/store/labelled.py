@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from isomix.encoders.base import Encoder
 from isomix.encoders.batching import iter_encoded
-from isomix.encoders.images import image_extensions, read_image
+from isomix.encoders.images import read_image
 from isomix.errors import InputError
-from isomix.store.scan import SourceFile, scan, source_file
+from isomix.store.scan import SourceFile, scan
 from isomix.store.table import EmbeddingTable
 
-__all__ = ["Shots", "encode_files", "list_files", "read_shots"]
+__all__ = ["Shots", "encode_files", "read_shots"]
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,18 @@ class Shots:
     ----------
     embeddings : ndarray, shape (n, d)
     labels : ndarray of str, shape (n,)
+    paths : list of str, length n
     failures : dict of str to str
         Path and reason of every picture that could not be read.
+    empty_classes : list of str
+        Class folders, or labels of the list, without a picture that can be read.
     """
 
     embeddings: NDArray[np.floating]
     labels: NDArray[np.str_]
+    paths: list[str]
     failures: dict[str, str]
-
-
-def list_files(source: str | os.PathLike[str], *, labels: str | None = None) -> list[SourceFile]:
-    """The pictures of a folder, a list, a CSV file, or one picture."""
-    path = Path(source)
-    if path.suffix.lower() in image_extensions() and path.is_file():
-        return [source_file(path.parent.resolve(), path.name, {})]
-    return scan(source, labels=labels).files
+    empty_classes: list[str]
 
 
 def read_shots(
@@ -76,25 +73,33 @@ def read_shots(
     """
     if os.fspath(source).rstrip("/").endswith(".lance"):
         return _from_table(EmbeddingTable.open(source, encoder))
-    files = list_files(source, labels="folders")
+    files = scan(source, labels="folders").files
     unlabelled = [file.path for file in files if not file.annotations.get("label")]
     if unlabelled:
         raise InputError(
             f"{os.fspath(source)}: {len(unlabelled)} pictures without a label, e.g. {unlabelled[0]!r}. Expected one folder a "
             "class with its pictures inside, or a CSV file with the columns path and label."
         )
-    rows, kept, failures = [], [], {}
+    rows, kept, paths, failures = [], [], [], {}
     for file, embedding, reason in encode_files(files, encoder, batch_size, max_megapixels, progress):
         if embedding is None:
             failures[file.path] = reason
         else:
             rows.append(embedding)
             kept.append(str(file.annotations["label"]))
+            paths.append(file.path)
     if not rows:
         raise InputError(
             f"{os.fspath(source)}: none of {len(files)} pictures can be read, e.g. {next(iter(failures.items()))}."
         )
-    return Shots(np.stack(rows), np.array(kept), failures)
+    announced = _class_folders(Path(source)) | {str(file.annotations["label"]) for file in files}
+    return Shots(np.stack(rows), np.array(kept), paths, failures, sorted(announced - set(kept)))
+
+
+def _class_folders(source: Path) -> set[str]:
+    if not source.is_dir():
+        return set()
+    return {entry.name for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
 
 
 def encode_files(
@@ -115,11 +120,12 @@ def encode_files(
 
 
 def _from_table(table: EmbeddingTable) -> Shots:
-    labels = [row["label"] for row in table.rows(columns=["label"])]
+    rows = list(table.rows(columns=["path", "label"]))
+    labels = [row["label"] for row in rows]
     missing = sum(label is None for label in labels)
     if missing:
         raise InputError(
             f"{table.path}: {missing} of {len(labels)} rows have no label. Make the table with --labels folders, or from a "
             "CSV file with a label column."
         )
-    return Shots(table.embeddings(), np.array(labels), {})
+    return Shots(table.embeddings(), np.array(labels), [row["path"] for row in rows], {}, [])

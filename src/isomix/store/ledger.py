@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from isomix._extras import require
 from isomix.store.lance_file import LanceFile
 
-__all__ = ["Failure", "Ledger"]
+__all__ = ["LEDGER_ENDING", "Failure", "Ledger"]
+
+LEDGER_ENDING = ".errors.lance"
+"""What stands in the place of the table's ``.lance``."""
 
 
 class Failure(NamedTuple):
@@ -38,10 +41,15 @@ class Ledger:
     ----------
     table_path : pathlib.Path
         Of the table it belongs to: ``photos.errors.lance`` lies beside ``photos.lance``.
+
+    Attributes
+    ----------
+    path : pathlib.Path
     """
 
     def __init__(self, table_path: Path) -> None:
-        self._lance = LanceFile(table_path.with_name(f"{table_path.stem}.errors.lance"))
+        self.path = table_path.with_name(f"{table_path.stem}{LEDGER_ENDING}")
+        self._lance = LanceFile(self.path)
 
     def rows(self) -> list[dict[str, Any]]:
         """All rows: id, path, size, mtime_ns, reason, time."""

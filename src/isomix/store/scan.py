@@ -10,13 +10,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from isomix.encoders.images import image_extensions
 from isomix.errors import InputError
 from isomix.store.schema import ANNOTATIONS
 
-__all__ = ["Scan", "SourceFile", "scan", "source_file"]
+__all__ = ["Scan", "SourceFile", "csv_reader", "scan", "source_file"]
 
 PATH_COLUMNS = ("path", "image_path", "filepath", "image")
 CAPTION_COLUMNS = ("caption", "title")
@@ -82,10 +82,10 @@ def scan(
     Parameters
     ----------
     source : path-like
-        A folder (searched with its subfolders; hidden files and files without an image suffix are left out), a text
-        file with one path a line, ``"-"`` for such a list on standard input, or a ``.csv`` / ``.tsv`` file with a
-        column ``path``, ``image_path``, ``filepath`` or ``image`` and, if wanted, ``label``, ``caption`` (or ``title``)
-        and ``split``.
+        A folder (searched with its subfolders; hidden files and files without an image suffix are left out), one
+        picture, a text file with one path a line, ``"-"`` for such a list on standard input, where paths may end in NUL
+        instead, or a ``.csv`` / ``.tsv`` file (of commas, semicolons or tabs) with a column ``path``, ``image_path``,
+        ``filepath`` or ``image`` and, if wanted, ``label``, ``caption`` (or ``title``) and ``split``.
     labels : {"folders"}, optional
         Take the first folder below the root as the label.
     root : path-like, optional
@@ -100,11 +100,19 @@ def scan(
         raise InputError(f"labels: got {labels!r}, expected 'folders' or nothing.")
     if os.fspath(source) == "-":
         text = sys.stdin.buffer.read().decode("utf-8-sig", errors="surrogateescape")
-        found = _from_entries(Path(root or ".").resolve(), _lines(text.split("\n")))
+        lines = text.split(
+            "\0" if "\0" in text else "\n"
+        )  # no path holds a NUL, and find -print0 ends every one with it
+        found = _from_entries(Path(root or ".").resolve(), _lines(lines))
     elif (path := Path(source)).is_dir():
         if root is not None:
             raise InputError(f"root is for lists of paths, and {path} is a folder. Leave it out.")
         found = _from_folder(path.resolve())
+    elif path.is_file() and path.suffix.lower() in image_extensions():
+        if root is not None:
+            raise InputError(f"root is for lists of paths, and {path} is a picture. Leave it out.")
+        folder = path.parent.resolve()
+        found = Scan(folder, [source_file(folder, path.name, {})])
     elif path.is_file():
         found = _from_entries(Path(root or path.parent).resolve(), _read_entries(path))
     else:
@@ -215,17 +223,24 @@ def _lines(stream: Iterable[str]) -> Iterator[tuple[str, dict[str, str | None]]]
 
 
 def _read_entries(path: Path) -> Iterator[tuple[str, dict[str, str | None]]]:
-    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
+    is_csv = path.suffix.lower() in (".csv", ".tsv")
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if delimiter else None) as stream:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="" if is_csv else None) as stream:
             if "\0" in stream.read(4096):
                 raise InputError(
                     f"{path} is not a list of paths: it holds binary data. For one picture, give the folder it is in."
                 )
             stream.seek(0)
-            yield from _lines(stream) if delimiter is None else _rows(path, csv.DictReader(stream, delimiter=delimiter))
+            yield from _rows(path, csv_reader(stream)) if is_csv else _lines(stream)
     except (OSError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a list of paths: {error}.") from error
+
+
+def csv_reader(stream: TextIO) -> csv.DictReader[str]:
+    """Rows of a CSV file, whatever its header separates names by: commas, semicolons or tabs."""
+    header = stream.readline()
+    stream.seek(0)
+    return csv.DictReader(stream, delimiter=max(",;\t", key=header.count))
 
 
 def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[str, dict[str, str | None]]]:

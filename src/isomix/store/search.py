@@ -177,8 +177,8 @@ class TableSearch:
         Parameters
         ----------
         names : sequence of str
-            ``row:<number>``, a row's id, an ``.npy`` file (one query a row), a picture, or a sentence. ``text:`` in front makes
-            anything a sentence, ``image:`` a picture.
+            ``row:<number>``, a row's id or its path as hits print it, an ``.npy`` file (one query a row), a picture, or a
+            sentence. ``text:`` in front makes anything a sentence, ``image:`` a picture.
         max_megapixels : float
             Larger pictures are refused.
 
@@ -217,6 +217,11 @@ class TableSearch:
             return [self._text(name, rest)]
         if colon and scheme == "image":
             return [self._picture(name, Path(rest))]
+        if colon and scheme == "row" and not rest.strip().isdecimal() and not rest.startswith(" "):
+            raise InputError(
+                f"query: got {name!r}, expected row:<number> from row:0 to row:{self.table.count - 1}. If it is a sentence, "
+                f"write {f'text:{name}'!r}."
+            )
         if colon and scheme == "row" and rest.strip().isdecimal():
             (row,) = self.table.rows([int(rest)], columns=["id", "path", "label", "embedding"])
             return [self._from_row(name, row)]
@@ -228,6 +233,10 @@ class TableSearch:
             return list(self._vectors(name, path))
         if _is_file(path):
             return [self._picture(name, path)]
+        stored = self.table.root / name  # a path as hits print it
+        found = self._row_of(stored)
+        if found is not None:
+            return [self._picture(name, stored)] if _is_file(stored) else self._parse(found["id"])
         if path.suffix.lower() in image_extensions() or name.endswith(os.sep):
             raise InputError(
                 f"{name} does not exist. Name a picture, or write 'text:{name}' if this is what you look for."
