@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isomix import TextPCA, load_encoder
-from isomix.benchmark.sampling import draw_few_shot
+from isomix.benchmark.shots import draw_few_shot
 from isomix.encoders.prompts import class_name, encode_classes
 from isomix.errors import IsomixWarning
 from isomix.fewshot import CLASSIFIERS, MixedPrototypes, ProjectAndMix, ZeroShot

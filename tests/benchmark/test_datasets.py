@@ -14,7 +14,7 @@ import pytest
 
 from isomix.benchmark.datasets import DATASETS, Captions, Pictures, open_dataset
 from isomix.benchmark.datasets.coop import CoOpSplit
-from isomix.benchmark.encoded import Encoded, stratified_halves
+from isomix.benchmark.samples import Samples, stratified_halves
 from isomix.errors import FileFormatError, InputError, IsomixWarning
 
 
@@ -343,7 +343,7 @@ def arrays(tmp_path: Path, rng: np.random.Generator) -> Callable[..., str]:
 
 def test_arrays(arrays, rng: np.random.Generator) -> None:
     found = open_dataset(arrays(labels=np.array(["key", "cup"] * 3), split=np.array(["train"] * 4 + ["test"] * 2)))
-    assert isinstance(found, Encoded)
+    assert isinstance(found, Samples)
     assert found.class_names == ("cup", "key")
     assert found.labels.tolist() == [1, 0] * 3
     assert found.query_split == "test"

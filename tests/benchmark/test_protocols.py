@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from isomix.benchmark.backbone import Backbone
-from isomix.benchmark.encoded import Encoded, Vectors
+from isomix.benchmark.banks import Bank
 from isomix.benchmark.latency import measure_latency
-from isomix.benchmark.methods import METHODS, Bank, reads_bank
-from isomix.benchmark.protocols import draw_shots, few_shot, fit_on, nearest_class_mean, retrieval, sides, zero_shot
-from isomix.benchmark.sampling import few_shot_split
+from isomix.benchmark.methods import METHODS, reads_bank
+from isomix.benchmark.protocols import few_shot, fit_on, nearest_class_mean, retrieval, sides, zero_shot
+from isomix.benchmark.samples import Samples, Vectors
+from isomix.benchmark.shots import draw_shots, few_shot_split
 from isomix.errors import FingerprintMismatchError, InputError, IsomixWarning, ModelError
 from isomix.fewshot import CLASSIFIERS, ProjectAndMix
 from isomix.linalg import normalize_rows
@@ -29,7 +30,7 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture
-def encoded(rng: np.random.Generator, backbone: Backbone) -> Encoded:
+def samples(rng: np.random.Generator, backbone: Backbone) -> Samples:
     """Noisy features of 6 classes in front of the embedded model's projector."""
     labels = np.arange(180) % 6
     centres = rng.normal(size=(6, backbone.projectors.image.shape[1]))
@@ -37,29 +38,29 @@ def encoded(rng: np.random.Generator, backbone: Backbone) -> Encoded:
     E = normalize_rows(backbone.projectors.project_image(H))
     text = normalize_rows(backbone.projectors.project_image(centres.astype(np.float32)))[:, None]
     names = tuple("abcdef")
-    return Encoded("toy", Vectors(E, H), labels, SPLITS, names, "test", "train", text=text)
+    return Samples("toy", Vectors(E, H), labels, SPLITS, names, "test", "train", text=text)
 
 
 def no_bank() -> Bank:
     raise AssertionError("no method but text-pca and isoclip:auto needs a bank")
 
 
-def test_retrieval_searches_the_gallery_split(encoded: Encoded, backbone: Backbone) -> None:
-    chosen = sides(encoded)
-    fitted = fit_on(encoded, chosen.gallery, "isoclip:4/32", backbone, no_bank)
-    found = retrieval(encoded, fitted)
-    Z = IsoCLIP(backbone.projectors, k_top=4, k_bottom=32).fit().transform_features(encoded.vectors.features)
+def test_retrieval_searches_the_gallery_split(samples: Samples, backbone: Backbone) -> None:
+    chosen = sides(samples)
+    fitted = fit_on(samples, chosen.gallery, "isoclip:4/32", backbone, no_bank)
+    found = retrieval(samples, fitted)
+    Z = IsoCLIP(backbone.projectors, k_top=4, k_bottom=32).fit().transform_features(samples.vectors.features)
     test, train = SPLITS == "test", SPLITS == "train"
-    wanted = retrieval_metrics(Z[test], encoded.labels[test], Z[train], encoded.labels[train])
+    wanted = retrieval_metrics(Z[test], samples.labels[test], Z[train], samples.labels[train])
     assert found.metrics["mean_average_precision"] == pytest.approx(wanted["mean_average_precision"], abs=1e-9)
     assert found.metrics["n_queries"] == test.sum()
     assert found.details == {"n_gallery": int(train.sum()), "all_against_all": False}
 
 
-def test_all_against_all_never_finds_the_query(encoded: Encoded, backbone: Backbone) -> None:
-    everything = replace(encoded, query_split="", gallery_split="")
+def test_all_against_all_never_finds_the_query(samples: Samples, backbone: Backbone) -> None:
+    everything = replace(samples, query_split="", gallery_split="")
     fitted = fit_on(everything, sides(everything).gallery, "plain", None, no_bank)
-    wanted = retrieval_metrics(encoded.vectors.embeddings, encoded.labels)
+    wanted = retrieval_metrics(samples.vectors.embeddings, samples.labels)
     found = retrieval(everything, fitted).metrics
     assert found["mean_average_precision"] == wanted["mean_average_precision"]
     # A method that turns the queries only: still without the query itself.
@@ -67,17 +68,17 @@ def test_all_against_all_never_finds_the_query(encoded: Encoded, backbone: Backb
     assert retrieval(everything, turned).metrics["recall_at_1"] == wanted["recall_at_1"]
 
 
-def test_remove_self_needs_the_same_rows(encoded: Encoded) -> None:
-    E = encoded.vectors.embeddings
+def test_remove_self_needs_the_same_rows(samples: Samples) -> None:
+    E = samples.vectors.embeddings
     with pytest.raises(InputError, match="remove_self: got 4 queries and 180 gallery rows"):
-        retrieval_metrics(E[:4], encoded.labels[:4], E, encoded.labels, remove_self=True)
+        retrieval_metrics(E[:4], samples.labels[:4], E, samples.labels, remove_self=True)
 
 
 @pytest.mark.parametrize(
     "spec", ["plain", "isoclip", "isoclip:4/32", "isoclip:auto", "text-pca", "text-pca:20", "pca-whitening"]
 )
 def test_a_run_is_known_by_its_bank_if_the_method_reads_it(
-    encoded: Encoded, backbone: Backbone, rng: np.random.Generator, spec: str
+    samples: Samples, backbone: Backbone, rng: np.random.Generator, spec: str
 ) -> None:
     read = []
 
@@ -85,23 +86,23 @@ def test_a_run_is_known_by_its_bank_if_the_method_reads_it(
         read.append(spec)
         return Bank("toy bank", rng.normal(size=(300, 192)))
 
-    fit_on(encoded, sides(encoded).gallery, spec, backbone, bank)
+    fit_on(samples, sides(samples).gallery, spec, backbone, bank)
     assert bool(read) == reads_bank(spec)
 
 
 def test_methods_see_the_gallery_and_the_bank_alone(
-    encoded: Encoded, backbone: Backbone, rng: np.random.Generator
+    samples: Samples, backbone: Backbone, rng: np.random.Generator
 ) -> None:
     bank = Bank("toy bank", rng.normal(size=(300, 192)))
-    fitted = fit_on(encoded, sides(encoded).gallery, "text-pca:20", None, lambda: bank)
-    wanted = TextPCA(20).fit(bank.embeddings).transform(encoded.vectors.embeddings)
-    np.testing.assert_array_equal(fitted.gallery(encoded.vectors), wanted)
+    fitted = fit_on(samples, sides(samples).gallery, "text-pca:20", None, lambda: bank)
+    wanted = TextPCA(20).fit(bank.embeddings).transform(samples.vectors.embeddings)
+    np.testing.assert_array_equal(fitted.gallery(samples.vectors), wanted)
     assert (fitted.description["bank"], fitted.description["bank_size"]) == ("toy bank", 300)
-    changed = replace(encoded, vectors=Vectors(encoded.vectors.embeddings.copy(), encoded.vectors.features))
+    changed = replace(samples, vectors=Vectors(samples.vectors.embeddings.copy(), samples.vectors.features))
     changed.vectors.embeddings[SPLITS == "test"] = 1.0
     for spec in ("pca-whitening:8", "isoclip:auto", "zca-whitening:8"):
         given = (lambda: bank) if spec == "isoclip:auto" else no_bank
-        before, after = (fit_on(e, sides(e).gallery, spec, backbone, given).description for e in (encoded, changed))
+        before, after = (fit_on(e, sides(e).gallery, spec, backbone, given).description for e in (samples, changed))
         assert before == after, "queries play no part in the fit"
 
 
@@ -116,102 +117,102 @@ def test_methods_see_the_gallery_and_the_bank_alone(
         ("ovi", "ovi turns text queries, and these are image queries"),
     ],
 )
-def test_bad_methods(encoded: Encoded, backbone: Backbone, spec: str, message: str) -> None:
+def test_bad_methods(samples: Samples, backbone: Backbone, spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        fit_on(encoded, sides(encoded).gallery, spec, backbone, lambda: Bank("toy", np.eye(192)))
+        fit_on(samples, sides(samples).gallery, spec, backbone, lambda: Bank("toy", np.eye(192)))
 
 
-def test_what_a_method_needs_is_named(encoded: Encoded, backbone: Backbone) -> None:
-    bare = replace(encoded, vectors=Vectors(encoded.vectors.embeddings, None))
+def test_what_a_method_needs_is_named(samples: Samples, backbone: Backbone) -> None:
+    bare = replace(samples, vectors=Vectors(samples.vectors.embeddings, None))
     with pytest.raises(InputError, match="needs pre-projection features"):
         fit_on(bare, sides(bare).gallery, "pre-projection", backbone, no_bank)
     with pytest.raises(InputError, match="name it with --model"):
         fit_on(bare, sides(bare).gallery, "isoclip", None, no_bank)
     with pytest.raises(ModelError, match="Modality inversion needs"):
-        fit_on(encoded, sides(encoded).gallery, "oti", backbone, no_bank)
+        fit_on(samples, sides(samples).gallery, "oti", backbone, no_bank)
     other = Backbone("embedded", made_with="f" * 64)
     with pytest.raises(FingerprintMismatchError, match="Name the model that made them"):
-        fit_on(encoded, sides(encoded).gallery, "isoclip", other, no_bank)
+        fit_on(samples, sides(samples).gallery, "isoclip", other, no_bank)
 
 
 def test_landmarks_use_the_revisited_protocol(rng: np.random.Generator) -> None:
     E = normalize_rows(rng.normal(size=(12, 5)))
     truth = tuple({"easy": np.array([i]), "hard": np.array([i + 1]), "junk": np.array([i + 2])} for i in range(3))
     splits = np.array(["query"] * 3 + ["gallery"] * 9)
-    marks = Encoded("marks", Vectors(E, None), np.full(12, -1), splits, (), "query", "gallery", ground_truth=truth)
+    marks = Samples("marks", Vectors(E, None), np.full(12, -1), splits, (), "query", "gallery", ground_truth=truth)
     found = retrieval(marks, fit_on(marks, sides(marks).gallery, "plain", None, no_bank)).metrics
     wanted = revisited_metrics(E[:3] @ E[3:].T, truth)
     assert found["mean_average_precision"] == pytest.approx(wanted["easy"]["mean_average_precision"])
     assert found["mean_average_precision_hard"] == pytest.approx(wanted["hard"]["mean_average_precision"])
 
 
-def test_nearest_class_mean_averages_unnormalised_features(encoded: Encoded, backbone: Backbone) -> None:
-    H, y = encoded.vectors.features, encoded.labels
+def test_nearest_class_mean_averages_unnormalised_features(samples: Samples, backbone: Backbone) -> None:
+    H, y = samples.vectors.features, samples.labels
     train, test = SPLITS == "train", SPLITS == "test"
     space = IsoCLIP(backbone.projectors).fit()
     means = np.stack([H[train & (y == c)].mean(0) for c in range(6)])
     predicted = (space.transform_features(H[test]) @ space.transform_features(means).T).argmax(1)
-    found = nearest_class_mean(encoded, fit_on(encoded, np.flatnonzero(train), "isoclip", backbone, no_bank), backbone)
+    found = nearest_class_mean(samples, fit_on(samples, np.flatnonzero(train), "isoclip", backbone, no_bank), backbone)
     assert found.metrics["accuracy"] == pytest.approx((predicted == y[test]).mean())
     assert 0.5 < found.metrics["accuracy"] < 1
     assert found.details["means_of"] == "pre-projection features"
-    bare = replace(encoded, vectors=Vectors(encoded.vectors.embeddings, None))
+    bare = replace(samples, vectors=Vectors(samples.vectors.embeddings, None))
     fitted = fit_on(bare, np.flatnonzero(train), "plain", None, no_bank)
     assert nearest_class_mean(bare, fitted, None).details["means_of"] == "unit embeddings"
 
 
-def test_few_shot_fits_on_the_published_draw(encoded: Encoded) -> None:
-    shots, held_out = draw_shots(encoded.labels, encoded.splits, 4, 1)
+def test_few_shot_fits_on_the_published_draw(samples: Samples) -> None:
+    shots, held_out = draw_shots(samples.labels, samples.splits, 4, 1)
     train, val = np.flatnonzero(SPLITS == "train"), np.flatnonzero(SPLITS == "val")
-    wanted = few_shot_split(encoded.labels[train].tolist(), encoded.labels[val].tolist(), 4, 1)
+    wanted = few_shot_split(samples.labels[train].tolist(), samples.labels[val].tolist(), 4, 1)
     assert (train[wanted[0]] == shots).all() and (val[wanted[1]] == held_out).all()
-    E, y, test = encoded.vectors.embeddings, encoded.labels, SPLITS == "test"
+    E, y, test = samples.vectors.embeddings, samples.labels, SPLITS == "test"
     found = few_shot(
-        encoded, "project-and-mix", shots=shots, held_out=held_out[:0], tier="leave-one-out", logit_scale=30.0
+        samples, "project-and-mix", shots=shots, held_out=held_out[:0], tier="leave-one-out", logit_scale=30.0
     )
-    by_hand = ProjectAndMix(logit_scale=30.0).fit(E[shots], y[shots], dict(enumerate(encoded.text)))
+    by_hand = ProjectAndMix(logit_scale=30.0).fit(E[shots], y[shots], dict(enumerate(samples.text)))
     assert found.metrics["accuracy"] == (by_hand.predict(E[test]) == y[test]).mean()
     assert found.details["weights"]["mixing_weight"] == by_hand.mixing_weight_
-    assert found.details["weights_from"] == "none"
+    assert found.details["weights_from"] == "leave-one-out"
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS)
-def test_every_classifier_runs_in_every_tier(encoded: Encoded, method: str) -> None:
-    shots, few = draw_shots(encoded.labels, encoded.splits, 4, 1)
+def test_every_classifier_runs_in_every_tier(samples: Samples, method: str) -> None:
+    shots, few = draw_shots(samples.labels, samples.splits, 4, 1)
     tiers = {"leave-one-out": few[:0], "few-validation": few, "validation": np.flatnonzero(SPLITS == "val")}
     for tier, held_out in tiers.items():
-        found = few_shot(encoded, method, shots=shots, held_out=held_out, tier=tier, logit_scale=30.0)
+        found = few_shot(samples, method, shots=shots, held_out=held_out, tier=tier, logit_scale=30.0)
         assert found.details["n_validation"] == len(held_out)
         assert found.details["weights_from"] in (tier, "given")
         assert found.metrics["accuracy"] > 0.4
 
 
-def test_zero_shot_reads_the_texts(encoded: Encoded) -> None:
+def test_zero_shot_reads_the_texts(samples: Samples) -> None:
     test = SPLITS == "test"
-    predicted = (encoded.vectors.embeddings[test] @ encoded.text[:, 0].T).argmax(1)
-    assert zero_shot(encoded, 30.0).metrics["accuracy"] == (predicted == encoded.labels[test]).mean()
+    predicted = (samples.vectors.embeddings[test] @ samples.text[:, 0].T).argmax(1)
+    assert zero_shot(samples, 30.0).metrics["accuracy"] == (predicted == samples.labels[test]).mean()
     with pytest.raises(InputError, match="needs class texts"):
-        zero_shot(replace(encoded, text=None), 30.0)
+        zero_shot(replace(samples, text=None), 30.0)
 
 
-def test_bad_data_is_named(encoded: Encoded, backbone: Backbone) -> None:
-    plain = fit_on(encoded, sides(encoded).gallery, "plain", None, no_bank)
+def test_bad_data_is_named(samples: Samples, backbone: Backbone) -> None:
+    plain = fit_on(samples, sides(samples).gallery, "plain", None, no_bank)
     with pytest.raises(InputError, match="the gallery has one class only"):
-        retrieval(replace(encoded, labels=np.where(SPLITS == "train", 0, encoded.labels)), plain)
-    alone = encoded.labels.copy()
+        retrieval(replace(samples, labels=np.where(SPLITS == "train", 0, samples.labels)), plain)
+    alone = samples.labels.copy()
     alone[np.flatnonzero(SPLITS == "test")[:2]] = 7
     with pytest.warns(IsomixWarning, match="2 of 72 queries have nothing of their class in the gallery"):
-        assert retrieval(replace(encoded, labels=alone), plain).metrics["n_skipped"] == 2
+        assert retrieval(replace(samples, labels=alone), plain).metrics["n_skipped"] == 2
     names = tuple("abcdefgh")
     with pytest.raises(InputError, match="1 classes of the test split have no training picture"):
-        nearest_class_mean(replace(encoded, labels=alone, class_names=names), plain, None)
-    without = replace(encoded, splits=np.where(SPLITS == "val", "train", SPLITS))
+        nearest_class_mean(replace(samples, labels=alone, class_names=names), plain, None)
+    without = replace(samples, splits=np.where(SPLITS == "val", "train", SPLITS))
     shots, few = draw_shots(without.labels, without.splits, 1, 1)
     with pytest.raises(InputError, match="tier 'few-validation' chooses weights on a split 'val', and there is none"):
         few_shot(without, "gda", shots=shots, held_out=few, tier="few-validation", logit_scale=30.0)
     with pytest.raises(InputError, match="needs a split 'test', and the rows are in 'all'"):
         few_shot(
-            replace(encoded, splits=np.full(180, "all")),
+            replace(samples, splits=np.full(180, "all")),
             "gda",
             shots=shots,
             held_out=few,
@@ -220,15 +221,15 @@ def test_bad_data_is_named(encoded: Encoded, backbone: Backbone) -> None:
         )
 
 
-def test_fingerprints_tell_data_apart(encoded: Encoded) -> None:
-    same = replace(encoded, vectors=Vectors(encoded.vectors.embeddings.copy(), encoded.vectors.features))
-    assert encoded.fingerprint() == same.fingerprint()
+def test_fingerprints_tell_data_apart(samples: Samples) -> None:
+    same = replace(samples, vectors=Vectors(samples.vectors.embeddings.copy(), samples.vectors.features))
+    assert samples.fingerprint() == same.fingerprint()
     same.vectors.embeddings[3, 3] += 1e-3
-    labels = encoded.labels.copy()
+    labels = samples.labels.copy()
     labels[0] = 5
-    others = (same, replace(encoded, labels=labels), replace(encoded, text=None), replace(encoded, query_split="val"))
-    assert len({encoded.fingerprint(), *(other.fingerprint() for other in others)}) == 5
-    assert encoded.fingerprint(np.arange(3)) == same.fingerprint(np.arange(3)) != encoded.fingerprint()
+    others = (same, replace(samples, labels=labels), replace(samples, text=None), replace(samples, query_split="val"))
+    assert len({samples.fingerprint(), *(other.fingerprint() for other in others)}) == 5
+    assert samples.fingerprint(np.arange(3)) == same.fingerprint(np.arange(3)) != samples.fingerprint()
 
 
 def test_latency_counts_calls_and_is_one_for_the_same_work() -> None:

@@ -18,7 +18,7 @@ from isomix.benchmark.protocols import Outcome
 from isomix.benchmark.reference import _published, backbone_name, reference, reference_mean
 from isomix.benchmark.rendering import FORMATS, render
 from isomix.benchmark.runs import RunFolder, read_runs
-from isomix.benchmark.tables import tables
+from isomix.benchmark.tables import lay_out
 from isomix.errors import FileFormatError, InputError
 from isomix.plotting.plots import plot_bands, plot_latency
 from isomix.spaces.bands import Band
@@ -150,7 +150,7 @@ def records(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def test_ours_stands_beside_the_published_figure(records: list[dict[str, Any]]) -> None:
-    laid_out = tables(records, against="paper")
+    laid_out = lay_out(records, against="paper")
     retrieval = next(t for t in laid_out if t.title.startswith("Image-to-image"))
     assert retrieval.columns == ("caltech101", "cub2011", "mean", "ms a query")
     rows = {
@@ -180,11 +180,11 @@ def test_tiers_of_earlier_runs_have_their_present_names(folder: RunFolder) -> No
 
 
 def test_tiers_are_never_in_one_table(records: list[dict[str, Any]]) -> None:
-    titles = [table.title for table in tables(records) if table.title.startswith("Few-shot")]
+    titles = [table.title for table in lay_out(records) if table.title.startswith("Few-shot")]
     assert titles == [
         f"Few-shot classification, arrays b.npz, {B32}, tier {tier}" for tier in ("leave-one-out", "validation")
     ]
-    (table,) = (t for t in tables(records) if t.title == titles[1])
+    (table,) = (t for t in lay_out(records) if t.title == titles[1])
     assert table.rows[0].cells == ("60.0 ± 10.0", "60.0 ± 10.0")
     assert "seeds 1, 2, 3" in table.note
 
@@ -201,14 +201,14 @@ def test_a_mean_over_sets_is_of_methods_that_ran_on_all(folder: RunFolder) -> No
             seed=1,
             tier="leave-one-out",
         )
-    mean = next(t for t in tables(read_runs(folder.folder)) if "mean of 2 sets" in t.title)
+    mean = next(t for t in lay_out(read_runs(folder.folder)) if "mean of 2 sets" in t.title)
     assert {row.label: row.cells for row in mean.rows} == {"lda": ("",), "gda": ("60.0",)}
 
 
 def test_a_seed_that_is_missing_leaves_the_cell_empty(folder: RunFolder) -> None:
     for seed, method in ((1, "gda"), (2, "gda"), (1, "lda")):
         run(folder, task="fewshot", method=method, shots=1, seed=seed, tier="leave-one-out")
-    (table,) = tables(read_runs(folder.folder))
+    (table,) = lay_out(read_runs(folder.folder))
     assert {row.label: row.cells for row in table.rows} == {"lda": ("",), "gda": ("50.0 ± 0.0",)}
 
 
@@ -216,11 +216,11 @@ def test_two_runs_for_one_cell_are_refused(folder: RunFolder) -> None:
     run(folder, data_fingerprint="a")
     run(folder, data_fingerprint="b")
     with pytest.raises(InputError, match="two runs for caltech101, plain, caltech101: they differ in data_fingerprint"):
-        tables(read_runs(folder.folder))
+        lay_out(read_runs(folder.folder))
 
 
 def test_every_format_holds_every_figure(records: list[dict[str, Any]]) -> None:
-    laid_out = tables(records, against="paper")
+    laid_out = lay_out(records, against="paper")
     texts = {form: render(laid_out, form) for form in FORMATS}
     for text in texts.values():
         assert "77.1" in text and "+1.2" in text
@@ -248,7 +248,7 @@ def test_every_format_holds_every_figure(records: list[dict[str, Any]]) -> None:
     with pytest.raises(InputError, match="format: got 'word'"):
         render(laid_out, "word")
     with pytest.raises(InputError, match="against: got 'friends'"):
-        tables(records, against="friends")
+        lay_out(records, against="friends")
 
 
 def test_figures_are_drawn_for_what_there_is(records: list[dict[str, Any]], tmp_path: Path) -> None:

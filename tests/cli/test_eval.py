@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from isomix.benchmark.backbone import Backbone
+from isomix.benchmark.banks import Bank
 from isomix.benchmark.datasets import DATASETS, Captions, Pictures
-from isomix.benchmark.encoded import Encoded, Vectors
 from isomix.benchmark.encoding import encode_captions, encode_pictures
 from isomix.benchmark.harness import Harness
-from isomix.benchmark.methods import Bank
 from isomix.benchmark.protocols import fit_on, retrieval, sides
 from isomix.benchmark.runs import RunFolder
+from isomix.benchmark.samples import Samples, Vectors
 from isomix.encoders import load_encoder
 from isomix.metrics import scores_metrics
 from isomix.store import EmbeddingTable, embed
@@ -230,11 +230,11 @@ def test_tables_of_nothing(cli, tmp_path: Path) -> None:
 
 def test_captions_are_searched_by_the_first_of_each_image() -> None:
     sentences = ("a key", "the old key", "a heart", "a red heart", "one heart")
-    encoded = encode_captions(Captions("toy", sentences, np.array([0, 0, 1, 1, 1])), Backbone("embedded"))
-    assert encoded.splits.tolist() == ["query", "gallery", "query", "gallery", "gallery"]
-    assert encoded.modality == "text"
-    fitted = fit_on(encoded, sides(encoded).gallery, "plain", None, lambda: Bank("none", np.eye(2)))
-    assert retrieval(encoded, fitted).metrics["n_queries"] == 2
+    samples = encode_captions(Captions("toy", sentences, np.array([0, 0, 1, 1, 1])), Backbone("embedded"))
+    assert samples.splits.tolist() == ["query", "gallery", "query", "gallery", "gallery"]
+    assert samples.modality == "text"
+    fitted = fit_on(samples, sides(samples).gallery, "plain", None, lambda: Bank("none", np.eye(2)))
+    assert retrieval(samples, fitted).metrics["n_queries"] == 2
 
 
 def test_text_to_text_retrieval_from_the_command_line(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,8 +281,8 @@ def landmarks(tmp_path: Path, rng: np.random.Generator) -> Callable[[tuple[int, 
 def test_landmark_queries_are_cut_to_their_box(landmarks, tmp_path: Path) -> None:
     backbone = Backbone("embedded")
     for _ in range(2):  # encoded, then read
-        encoded = encode_pictures(landmarks((20, 10, 90, 60)), backbone, tmp_path / "cache")
-        E = encoded.vectors.embeddings
+        samples = encode_pictures(landmarks((20, 10, 90, 60)), backbone, tmp_path / "cache")
+        E = samples.vectors.embeddings
         np.testing.assert_allclose(E[0] @ E[1], 1.0, atol=1e-5)
     moved = encode_pictures(landmarks((0, 0, 30, 30)), backbone, tmp_path / "cache").vectors.embeddings
     assert moved[0] @ moved[1] < 0.999, "another box is encoded again"
@@ -308,11 +308,11 @@ def test_inversion_turns_the_queries(rng: np.random.Generator, monkeypatch: pyte
     backbone.__dict__["encoder"] = encoder
     E = rng.normal(size=(12, 8)).astype(np.float32)
     splits = np.full(12, "")
-    encoded = Encoded("toy", Vectors(E, None), np.arange(12) % 3, splits, ("a", "b", "c"))
-    fitted = fit_on(encoded, np.arange(12), "oti", backbone, lambda: Bank("none", np.eye(2)))
-    queries = fitted.queries(encoded.vectors)
-    wanted = scores_metrics(queries @ fitted.gallery(encoded.vectors).T - 9 * np.eye(12), _others(encoded.labels))
-    found = retrieval(encoded, fitted).metrics
+    samples = Samples("toy", Vectors(E, None), np.arange(12) % 3, splits, ("a", "b", "c"))
+    fitted = fit_on(samples, np.arange(12), "oti", backbone, lambda: Bank("none", np.eye(2)))
+    queries = fitted.queries(samples.vectors)
+    wanted = scores_metrics(queries @ fitted.gallery(samples.vectors).T - 9 * np.eye(12), _others(samples.labels))
+    found = retrieval(samples, fitted).metrics
     assert found["mean_average_precision"] == pytest.approx(wanted["mean_average_precision"], abs=1e-6)
     assert fitted.description["n_steps"] == 5
 

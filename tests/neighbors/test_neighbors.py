@@ -130,7 +130,7 @@ def test_a_gallery_in_pieces(rng):
             search(queries, pieces, 6, backend=backend), search(queries, gallery, 6), strict=True
         ):
             np.testing.assert_allclose(actual, expected, atol=1e-6)
-    with pytest.raises(InputError, match=r"gallery: NaN or infinite .* in row 21"):
+    with pytest.raises(InputError, match=r"gallery: NaN or infinite .* in row 21\."):
         search(queries, iter([gallery[:20], np.array([gallery[0], gallery[0] * np.nan])]))
     with pytest.raises(InputError, match="got width 16, expected 15"):
         search(queries, iter([gallery, gallery[:, 1:]]))
@@ -156,7 +156,7 @@ def test_an_empty_gallery_and_no_queries():
             np.ones((1, 3)),
             np.array([[1, 1, 1], [0, np.nan, 0]], np.float16),
             {},
-            "gallery: NaN or infinite .* in row 1",
+            r"gallery: NaN or infinite .* in row 1\.",
         ),
         (np.ones((1, 3)), np.ones((2, 3), np.int8), {}, "got dtype int8"),
         (np.ones(3), np.ones((2, 3)), {}, "queries: got shape"),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from isomix.errors import InputError
-from isomix.plotting.contact_sheet import MARK_COLOURS, Row, Tile, contact_sheet
+from isomix.plotting.sheets import MARK_COLOURS, Row, Tile, contact_sheet
 
 RED = Image.new("RGB", (40, 20), (255, 0, 0))
 
@@ -83,3 +83,11 @@ def test_nothing_to_draw_and_tiny_tiles_are_refused() -> None:
         contact_sheet([])
     with pytest.raises(InputError, match="at least 32"):
         contact_sheet([(None, [Tile(RED)])], tile_size=8)
+
+
+def test_the_face_of_the_package_gives_functions_whatever_was_imported_before():
+    import isomix.plotting as plotting
+    from isomix.plotting import plots, sheets
+
+    assert plotting.contact_sheet is sheets.contact_sheet
+    assert plotting.plot_spectrum is plots.plot_spectrum

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from isomix._arrays import as_matrix
+from isomix._arrays import Floats, as_matrix
 from isomix.benchmark.backbone import Backbone
-from isomix.benchmark.methods import Bank
+from isomix.benchmark.datasets.base import A_PHOTO
 from isomix.encoders.prompts import nouns
 from isomix.errors import InputError
 
-__all__ = ["bank_identity", "read_bank"]
+__all__ = ["Bank", "bank_identity", "read_bank"]
 
-A_PHOTO = "a photo of a {}."
+
+@dataclass(frozen=True)
+class Bank:
+    """Text embeddings that Text PCA takes its directions from.
+
+    Attributes
+    ----------
+    name : str
+        Where they come from.
+    embeddings : ndarray, shape (n, d)
+    """
+
+    name: str
+    embeddings: Floats
 
 
 def read_bank(path: Path | None, backbone: Backbone | None) -> Bank:
@@ -48,7 +62,7 @@ def read_bank(path: Path | None, backbone: Backbone | None) -> Bank:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"text bank: {path} cannot be read ({error}).") from error
-    return Bank(path.name, backbone.encode_text([A_PHOTO.format(name) for name in names])[0])
+    return Bank(path.name, backbone.encode_text([A_PHOTO[0].format(name) for name in names])[0])
 
 
 def _stored(path: Path) -> np.ndarray:

@@ -15,7 +15,7 @@ from isomix._arrays import Floats
 from isomix._files import writing
 from isomix.benchmark.backbone import Backbone
 from isomix.benchmark.datasets.base import Captions, Pictures
-from isomix.benchmark.encoded import Encoded, Vectors, warn_duplicates
+from isomix.benchmark.samples import Samples, Vectors, warn_duplicates
 from isomix.errors import InputError
 
 __all__ = ["encode_captions", "encode_pictures"]
@@ -29,7 +29,7 @@ def encode_pictures(
     batch_size: int = 32,
     skip_unreadable: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
-) -> Encoded:
+) -> Samples:
     """Encode the pictures that are not in the table yet, and read all of them.
 
     Parameters
@@ -84,35 +84,35 @@ def encode_pictures(
         )
     stored = np.concatenate([np.zeros((0, encoder.image_feature_dim), np.float32), *table.iter_embeddings("feature")])
     features = np.empty((len(pictures), encoder.image_feature_dim), np.float32)
-    kept = np.ones(len(pictures), bool)
-    kept[np.array(whole, np.intp)[rows < 0]] = False
+    readable = np.ones(len(pictures), bool)
+    readable[np.array(whole, np.intp)[rows < 0]] = False
     features[np.array(whole, np.intp)[rows >= 0]] = stored[rows[rows >= 0]]
     if pictures.boxes:
         features[list(pictures.boxes)] = _encode_boxes(pictures, backbone, folder / f"{stem}-boxes.npz")
-    features = features[kept]
-    encoded = Encoded(
+    features = features[readable]
+    samples = Samples(
         pictures.name,
         Vectors(encoder.project_image(features), features),
-        pictures.labels[kept],
-        pictures.splits[kept],
+        pictures.labels[readable],
+        pictures.splits[readable],
         pictures.class_names,
         pictures.query_split,
         pictures.gallery_split,
         ground_truth=pictures.ground_truth,
-        files=tuple(pictures.root / path for path, ok in zip(pictures.paths, kept) if ok),
+        files=tuple(pictures.root / path for path, ok in zip(pictures.paths, readable) if ok),
         unreadable=tuple(lost),
     )
     if pictures.own:
-        warn_duplicates(encoded)
-    return encoded
+        warn_duplicates(samples)
+    return samples
 
 
-def encode_captions(captions: Captions, backbone: Backbone) -> Encoded:
+def encode_captions(captions: Captions, backbone: Backbone) -> Samples:
     """Encode sentences: the first of every picture is a query, the others are the gallery."""
     embeddings, features = backbone.encode_text(captions.sentences)
     first = np.r_[True, captions.images[1:] != captions.images[:-1]]
     splits = np.where(first, "query", "gallery")
-    return Encoded(
+    return Samples(
         captions.name,
         Vectors(embeddings, features),
         captions.images,
@@ -150,13 +150,13 @@ def _encode_boxes(pictures: Pictures, backbone: Backbone, path: Path) -> Floats:
             if str(stored["key"]) == key:
                 return np.asarray(stored["features"])
     cut = [read_image(pictures.root / pictures.paths[i]).crop(_corners(box)) for i, box in pictures.boxes.items()]
-    encoded = backbone.encoder.encode_image(cut, show_progress_bar=False)
-    if not encoded.ok.all():
-        row, reason = next(iter(encoded.errors.items()))
+    found = backbone.encoder.encode_image(cut, show_progress_bar=False)
+    if not found.ok.all():
+        row, reason = next(iter(found.errors.items()))
         raise InputError(f"{pictures.name}: query {row} cannot be cut to its box {pictures.boxes[row]}: {reason}.")
     with writing(path) as part:
-        np.savez(part, features=encoded.features, key=np.array(key))
-    return encoded.features
+        np.savez(part, features=found.features, key=np.array(key))
+    return found.features
 
 
 def _corners(box: tuple[float, ...]) -> tuple[int, int, int, int]:

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from isomix.benchmark.backbone import Backbone
 from isomix.benchmark.banks import bank_identity, read_bank
 from isomix.benchmark.datasets import Captions, Pictures, open_dataset
-from isomix.benchmark.encoded import Encoded, Vectors
 from isomix.benchmark.encoding import encode_captions, encode_pictures
 from isomix.benchmark.latency import measure_latency
 from isomix.benchmark.methods import Fitted, check_methods, reads_bank
 from isomix.benchmark.protocols import (
     Outcome,
     check_classifier,
-    draw_shots,
     few_shot,
     fit_on,
     nearest_class_mean,
@@ -29,7 +27,9 @@ from isomix.benchmark.protocols import (
     sides,
     zero_shot,
 )
-from isomix.benchmark.runs import RunFolder
+from isomix.benchmark.runs import RunFolder, called
+from isomix.benchmark.samples import Samples, Vectors
+from isomix.benchmark.shots import draw_shots
 from isomix.encoders.prompts import check_templates
 from isomix.errors import InputError, IsomixError
 
@@ -121,31 +121,31 @@ class Harness:
     def retrieval(self, dataset: str, methods: Sequence[str]) -> Iterator[Result]:
         """Image-to-image retrieval, or text-to-text on captions: one run a method."""
         check_methods(methods)
-        encoded, backbone = self._encode(open_dataset(dataset, self.root))
-        task = f"{encoded.modality}_retrieval"
-        rows = sides(encoded).gallery
+        samples, backbone = self._encode(open_dataset(dataset, self.root))
+        task = f"{samples.modality}_retrieval"
+        rows = sides(samples).gallery
 
         def measure(method: str) -> Outcome:
-            fitted = fit_on(encoded, rows, method, backbone, lambda: read_bank(self.text_bank, backbone))
-            outcome = retrieval(encoded, fitted)
-            timing = self._time(encoded, backbone, fitted) if self.latency else {}
+            fitted = fit_on(samples, rows, method, backbone, lambda: read_bank(self.text_bank, backbone))
+            outcome = retrieval(samples, fitted)
+            timing = self._time(samples, backbone, fitted) if self.latency else {}
             return replace(outcome, details={**outcome.details, **timing, "fitted": fitted.description})
 
-        yield from self._mapped(encoded, backbone, task, methods, measure)
+        yield from self._mapped(samples, backbone, task, methods, measure)
 
     def ncm(self, dataset: str, methods: Sequence[str]) -> Iterator[Result]:
         """Nearest class mean of the whole train split: one run a method."""
         check_methods(methods)
-        encoded, backbone = self._encode(_pictures_only(open_dataset(dataset, self.root)))
-        encoded = encoded.with_test_split()
-        train = encoded.rows("train", needed_for="nearest class mean")
+        samples, backbone = self._encode(_pictures_only(open_dataset(dataset, self.root)))
+        samples = samples.with_test_split()
+        train = samples.rows("train", needed_for="nearest class mean")
 
         def measure(method: str) -> Outcome:
-            fitted = fit_on(encoded, train, method, backbone, lambda: read_bank(self.text_bank, backbone))
-            outcome = nearest_class_mean(encoded, fitted, backbone)
+            fitted = fit_on(samples, train, method, backbone, lambda: read_bank(self.text_bank, backbone))
+            outcome = nearest_class_mean(samples, fitted, backbone)
             return replace(outcome, details={**outcome.details, "fitted": fitted.description})
 
-        yield from self._mapped(encoded, backbone, "ncm", methods, measure)
+        yield from self._mapped(samples, backbone, "ncm", methods, measure)
 
     def few_shot(
         self, dataset: str, methods: Sequence[str], *, shots: Sequence[int], seeds: Sequence[int], tiers: Sequence[str]
@@ -157,37 +157,37 @@ class Harness:
         needed = self._needed(opened, shots, seeds, tiers)
         templates = opened.templates if isinstance(opened, Pictures) else ()
         part = opened.take(needed) if isinstance(opened, Pictures) and needed is not None else opened
-        encoded, backbone = self._encode(part)
+        samples, backbone = self._encode(part)
         if needed is None:
-            encoded = encoded.with_test_split()
-            labels, splits = encoded.labels, encoded.splits
-            place = np.arange(len(encoded))
+            samples = samples.with_test_split()
+            labels, splits = samples.labels, samples.splits
+            place = np.arange(len(samples))
         else:
             labels, splits = opened.labels, opened.splits
             place = np.full(len(labels), -1)
             place[needed] = np.arange(len(needed))
-        encoded = self._with_text(encoded, backbone, templates)
+        samples = self._with_text(samples, backbone, templates)
         scale = 100.0 if backbone is None else backbone.logit_scale
-        test = encoded.rows("test", needed_for="few-shot classification")
-        validation = np.flatnonzero(encoded.splits == "val")
+        test = samples.rows("test", needed_for="few-shot classification")
+        validation = np.flatnonzero(samples.splits == "val")
         for n_shots in shots:
             for seed in seeds:
                 drawn, few = (place[rows] for rows in draw_shots(labels, splits, n_shots, seed))
                 for tier in tiers:
                     held_out = {"leave-one-out": few[:0], "few-validation": few}.get(tier, validation)
-                    data = encoded.fingerprint(np.concatenate([test, drawn, held_out]))
+                    data = samples.fingerprint(np.concatenate([test, drawn, held_out]))
                     for method in methods:
-                        settings = self._settings(encoded, backbone, "fewshot", method, data)
+                        settings = self._settings(samples, backbone, "fewshot", method, data)
                         settings |= {"shots": n_shots, "seed": seed, "tier": tier, "logit_scale": scale}
 
                         def measure(
                             method: str = method, drawn: Any = drawn, held_out: Any = held_out, tier: str = tier
                         ) -> Outcome:
                             return few_shot(
-                                encoded, method, shots=drawn, held_out=held_out, tier=tier, logit_scale=scale
+                                samples, method, shots=drawn, held_out=held_out, tier=tier, logit_scale=scale
                             )
 
-                        yield self._run(settings, measure, encoded, backbone)
+                        yield self._run(settings, measure, samples, backbone)
 
     def zero_shot(self, dataset: str) -> Iterator[Result]:
         """Classification by class texts: one run."""
@@ -195,16 +195,16 @@ class Harness:
         if isinstance(opened, Pictures) and (opened.splits == "test").any():
             opened = opened.take(np.flatnonzero(opened.splits == "test"))
         templates = opened.templates if isinstance(opened, Pictures) else ()
-        encoded, backbone = self._encode(opened)
-        encoded = self._with_text(encoded, backbone, templates)
+        samples, backbone = self._encode(opened)
+        samples = self._with_text(samples, backbone, templates)
         scale = 100.0 if backbone is None else backbone.logit_scale
-        settings = self._settings(encoded, backbone, "zeroshot", "zero-shot") | {"logit_scale": scale}
-        yield self._run(settings, lambda: zero_shot(encoded, scale), encoded, backbone)
+        settings = self._settings(samples, backbone, "zeroshot", "zero-shot") | {"logit_scale": scale}
+        yield self._run(settings, lambda: zero_shot(samples, scale), samples, backbone)
 
     # ------------------------------------------------------------------ parts
 
-    def _encode(self, opened: Pictures | Captions | Encoded) -> tuple[Encoded, Backbone | None]:
-        if isinstance(opened, Encoded):
+    def _encode(self, opened: Pictures | Captions | Samples) -> tuple[Samples, Backbone | None]:
+        if isinstance(opened, Samples):
             made = opened.notes.get("model")
             model = self.model or (None if made is None else str(made))
             return opened, None if model is None else self._backbone(model, str(opened.notes.get("projectors", "")))
@@ -219,23 +219,23 @@ class Harness:
             self._backbones[key] = Backbone(spec, made_with=made_with, **self._loading)
         return self._backbones[key]
 
-    def _with_text(self, encoded: Encoded, backbone: Backbone | None, templates: Sequence[str]) -> Encoded:
-        if encoded.text is not None or backbone is None:
-            return encoded
-        text, used = backbone.class_texts(encoded.class_names, self.templates or templates)
-        width = encoded.vectors.embeddings.shape[1]
+    def _with_text(self, samples: Samples, backbone: Backbone | None, templates: Sequence[str]) -> Samples:
+        if samples.text is not None or backbone is None:
+            return samples
+        text, used = backbone.class_texts(samples.class_names, self.templates or templates)
+        width = samples.vectors.embeddings.shape[1]
         if text.shape[2] != width:
             raise InputError(
-                f"{encoded.name}: its embeddings are {width} wide, and those of {backbone.spec!r} {text.shape[2]}. "
+                f"{samples.name}: its embeddings are {width} wide, and those of {backbone.spec!r} {text.shape[2]}. "
                 "Name the model that made them."
             )
-        return replace(encoded, text=text, notes={**encoded.notes, "templates": list(used)})
+        return replace(samples, text=text, notes={**samples.notes, "templates": list(used)})
 
     def _needed(
-        self, opened: Pictures | Encoded, shots: Sequence[int], seeds: Sequence[int], tiers: Sequence[str]
+        self, opened: Pictures | Samples, shots: Sequence[int], seeds: Sequence[int], tiers: Sequence[str]
     ) -> NDArray[np.intp] | None:
         """Rows of a split data set that few-shot runs look at; ImageNet is not encoded whole for 16 shots."""
-        if isinstance(opened, Encoded) or self._encoding["skip_unreadable"] or not (opened.splits == "train").any():
+        if isinstance(opened, Samples) or self._encoding["skip_unreadable"] or not (opened.splits == "train").any():
             return None
         used = opened.splits == "test"
         if "validation" in tiers:
@@ -248,54 +248,54 @@ class Harness:
                     used[held_out] = True
         return np.flatnonzero(used)
 
-    def _time(self, encoded: Encoded, backbone: Backbone | None, fitted: Fitted) -> dict[str, Any]:
-        row = int(sides(encoded).queries[0])
-        files = encoded.files
-        if files and backbone is not None and encoded.modality == "image":
+    def _time(self, samples: Samples, backbone: Backbone | None, fitted: Fitted) -> dict[str, Any]:
+        row = int(sides(samples).queries[0])
+        files = samples.files
+        if files and backbone is not None and samples.modality == "image":
             encoder, measured = backbone.encoder, "encode and map"
 
             def vectors() -> Vectors:
                 found = encoder.encode_image([files[row]], show_progress_bar=False)
                 return Vectors(found.embeddings, found.features)
         else:
-            one, measured = encoded.vectors.take(slice(row, row + 1)), "map alone"
+            one, measured = samples.vectors.take(slice(row, row + 1)), "map alone"
 
             def vectors() -> Vectors:
                 return one
 
-        plain = fit_on(encoded, sides(encoded).gallery[:1], "plain", None, lambda: read_bank(None, None))
+        plain = fit_on(samples, sides(samples).gallery[:1], "plain", None, lambda: read_bank(None, None))
         found = measure_latency(
             lambda: fitted.queries(vectors()), lambda: plain.queries(vectors()), repeats=self.latency
         )
         return {"latency": {**found, "measured": measured}}
 
     def _settings(
-        self, encoded: Encoded, backbone: Backbone | None, task: str, method: str, data: str | None = None
+        self, samples: Samples, backbone: Backbone | None, task: str, method: str, data: str | None = None
     ) -> dict[str, Any]:
-        explicit = backbone is not None and (self.model is not None or not encoded.notes.get("model"))
+        explicit = backbone is not None and (self.model is not None or not samples.notes.get("model"))
         settings: dict[str, Any] = {
-            "dataset": encoded.name,
+            "dataset": samples.name,
             "task": task,
             "method": method,
             "backbone": None if backbone is None else backbone.spec,
             "backbone_fingerprint": backbone.fingerprint if explicit and backbone is not None else None,
-            "data_fingerprint": data or encoded.fingerprint(),
-            "unreadable": list(encoded.unreadable),
-            **{key: encoded.notes[key] for key in ("templates", "split", "queries", "gallery") if key in encoded.notes},
+            "data_fingerprint": data or samples.fingerprint(),
+            "unreadable": list(samples.unreadable),
+            **{key: samples.notes[key] for key in ("templates", "split", "queries", "gallery") if key in samples.notes},
         }
         return settings
 
     def _mapped(
         self,
-        encoded: Encoded,
+        samples: Samples,
         backbone: Backbone | None,
         task: str,
         methods: Sequence[str],
         measure: Callable[[str], Outcome],
     ) -> Iterator[Result]:
-        data = encoded.fingerprint()
+        data = samples.fingerprint()
         for method in methods:
-            settings = self._settings(encoded, backbone, task, method, data)
+            settings = self._settings(samples, backbone, task, method, data)
             if task != "ncm" and self.latency:
                 settings["latency_repeats"] = self.latency
             if reads_bank(method):
@@ -304,16 +304,14 @@ class Harness:
             def outcome(method: str = method) -> Outcome:
                 return measure(method)
 
-            yield self._run(settings, outcome, encoded, backbone)
+            yield self._run(settings, outcome, samples, backbone)
 
     def _run(
-        self, settings: dict[str, Any], measure: Callable[[], Outcome], encoded: Encoded, backbone: Backbone | None
+        self, settings: dict[str, Any], measure: Callable[[], Outcome], samples: Samples, backbone: Backbone | None
     ) -> Result:
         labels = {"model": "not named", "pretrained": ""} if backbone is None else backbone.labels()
-        about = {**labels, "backbone": settings["backbone"], "notes": dict(encoded.notes)}
-        what: dict[str, Any] = {
-            key: settings[key] for key in ("dataset", "task", "method", "shots", "seed", "tier") if key in settings
-        }
+        about = {**labels, "backbone": settings["backbone"], "notes": dict(samples.notes)}
+        what = called(settings)
         try:
             record, measured = self.runs.run(settings, measure, about)
         except IsomixError as error:
@@ -321,7 +319,7 @@ class Harness:
         return Result(what, record, measured)
 
 
-def _pictures_only(opened: Pictures | Captions | Encoded) -> Pictures | Encoded:
+def _pictures_only(opened: Pictures | Captions | Samples) -> Pictures | Samples:
     if isinstance(opened, Captions) or (isinstance(opened, Pictures) and opened.ground_truth is not None):
         raise InputError(f"{opened.name} has no classes to tell apart; it is for retrieval.")
     return opened

@@ -10,29 +10,15 @@ import numpy as np
 
 from isomix._arrays import Floats
 from isomix.benchmark.backbone import Backbone
-from isomix.benchmark.encoded import Vectors
+from isomix.benchmark.banks import Bank
+from isomix.benchmark.samples import Vectors
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.spaces import IsoCLIP, PCAWhitening, Plain, Space, TextPCA, ZCAWhitening
 
-__all__ = ["METHODS", "Bank", "Context", "Fitted", "check_methods", "fit_method", "reads_bank"]
+__all__ = ["METHODS", "Context", "Fitted", "check_methods", "fit_method", "reads_bank"]
 
 Map = Callable[[Vectors], Floats]
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Text embeddings that Text PCA takes its directions from.
-
-    Attributes
-    ----------
-    name : str
-        Where they come from.
-    embeddings : ndarray, shape (n, d)
-    """
-
-    name: str
-    embeddings: Floats
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from isomix._arrays import Floats, blocks
 from isomix.benchmark.backbone import Backbone
-from isomix.benchmark.encoded import Encoded, Vectors
-from isomix.benchmark.methods import Bank, Context, Fitted, fit_method
-from isomix.benchmark.sampling import few_shot_split
+from isomix.benchmark.banks import Bank
+from isomix.benchmark.methods import Context, Fitted, fit_method
+from isomix.benchmark.samples import Samples, Vectors
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot import CLASSIFIERS, FewShotClassifier, ZeroShot
 from isomix.linalg import normalize_rows
@@ -28,7 +28,6 @@ __all__ = [
     "Outcome",
     "Sides",
     "check_classifier",
-    "draw_shots",
     "few_shot",
     "fit_on",
     "nearest_class_mean",
@@ -69,24 +68,24 @@ class Sides:
     all_against_all: bool
 
 
-def sides(encoded: Encoded) -> Sides:
+def sides(samples: Samples) -> Sides:
     """Which rows search which."""
-    if not encoded.query_split:
-        rows = np.arange(len(encoded))
+    if not samples.query_split:
+        rows = np.arange(len(samples))
         return Sides(rows, rows, True)
     return Sides(
-        encoded.rows(encoded.query_split, needed_for="retrieval"),
-        encoded.rows(encoded.gallery_split, needed_for="retrieval"),
+        samples.rows(samples.query_split, needed_for="retrieval"),
+        samples.rows(samples.gallery_split, needed_for="retrieval"),
         False,
     )
 
 
-def fit_on(encoded: Encoded, rows: Rows, spec: str, backbone: Backbone | None, bank: Callable[[], Bank]) -> Fitted:
+def fit_on(samples: Samples, rows: Rows, spec: str, backbone: Backbone | None, bank: Callable[[], Bank]) -> Fitted:
     """Fit a method on some rows of a data set; their labels are not shown to it."""
-    return fit_method(spec, Context(encoded.vectors.take(rows), encoded.modality, backbone, bank))
+    return fit_method(spec, Context(samples.vectors.take(rows), samples.modality, backbone, bank))
 
 
-def retrieval(encoded: Encoded, fitted: Fitted) -> Outcome:
+def retrieval(samples: Samples, fitted: Fitted) -> Outcome:
     """Image-to-image or text-to-text retrieval.
 
     Raises
@@ -99,20 +98,20 @@ def retrieval(encoded: Encoded, fitted: Fitted) -> Outcome:
     IsomixWarning
         Queries without anything relevant in the gallery; they are in no mean.
     """
-    chosen = sides(encoded)
-    gallery = fitted.gallery(encoded.vectors.take(chosen.gallery))
+    chosen = sides(samples)
+    gallery = fitted.gallery(samples.vectors.take(chosen.gallery))
     same = chosen.all_against_all and fitted.queries is fitted.gallery
-    queries = gallery if same else fitted.queries(encoded.vectors.take(chosen.queries))
+    queries = gallery if same else fitted.queries(samples.vectors.take(chosen.queries))
     details: dict[str, Any] = {"n_gallery": len(chosen.gallery), "all_against_all": chosen.all_against_all}
-    if encoded.ground_truth is not None:
-        by_difficulty = revisited_metrics(queries @ gallery.T, encoded.ground_truth)
+    if samples.ground_truth is not None:
+        by_difficulty = revisited_metrics(queries @ gallery.T, samples.ground_truth)
         named = {f"{figure}_{level}": v for level, figures in by_difficulty.items() for figure, v in figures.items()}
         # The papers' "mAP" of these two sets is that of Easy.
         return Outcome({"mean_average_precision": by_difficulty["easy"]["mean_average_precision"], **named}, details)
-    labels = encoded.labels
+    labels = samples.labels
     if len(np.unique(labels[chosen.gallery])) < 2:
         raise InputError(
-            f"{encoded.name}: the gallery has one class only, so every answer is right. Expected two classes or more."
+            f"{samples.name}: the gallery has one class only, so every answer is right. Expected two classes or more."
         )
     metrics = retrieval_metrics(
         queries,
@@ -124,7 +123,7 @@ def retrieval(encoded: Encoded, fitted: Fitted) -> Outcome:
     )
     if metrics["n_skipped"]:
         warnings.warn(
-            f"{encoded.name}: {metrics['n_skipped']} of {len(queries)} queries have nothing of their class in the "
+            f"{samples.name}: {metrics['n_skipped']} of {len(queries)} queries have nothing of their class in the "
             "gallery; they are in no mean.",
             IsomixWarning,
             stacklevel=2,
@@ -132,23 +131,23 @@ def retrieval(encoded: Encoded, fitted: Fitted) -> Outcome:
     return Outcome(metrics, details)
 
 
-def nearest_class_mean(encoded: Encoded, fitted: Fitted, backbone: Backbone | None) -> Outcome:
+def nearest_class_mean(samples: Samples, fitted: Fitted, backbone: Backbone | None) -> Outcome:
     """Classify test pictures by the cosine with class means of the whole train split.
 
     Where pre-projection features are known, means are taken of them, unnormalised, and then projected and normalised
     (the protocol of Magistri et al., CVPR 2026); else of unit embeddings. ``details["means_of"]`` says which.
     """
-    train = encoded.rows("train", needed_for="nearest class mean")
-    test = encoded.rows("test", needed_for="nearest class mean")
-    classes = np.unique(encoded.labels[train])
-    unknown = np.setdiff1d(encoded.labels[test], classes)
+    train = samples.rows("train", needed_for="nearest class mean")
+    test = samples.rows("test", needed_for="nearest class mean")
+    classes = np.unique(samples.labels[train])
+    unknown = np.setdiff1d(samples.labels[test], classes)
     if unknown.size:
         raise InputError(
-            f"{encoded.name}: {unknown.size} classes of the test split have no training picture, e.g. "
-            f"{encoded.class_names[unknown[0]]!r}."
+            f"{samples.name}: {unknown.size} classes of the test split have no training picture, e.g. "
+            f"{samples.class_names[unknown[0]]!r}."
         )
-    vectors = encoded.vectors.take(train)
-    labels = np.searchsorted(classes, encoded.labels[train])
+    vectors = samples.vectors.take(train)
+    labels = np.searchsorted(classes, samples.labels[train])
     if vectors.features is None or backbone is None:
         means = Vectors(_means(normalize_rows(vectors.embeddings, "embeddings"), labels, len(classes)), None)
         means_of = "unit embeddings"
@@ -156,11 +155,11 @@ def nearest_class_mean(encoded: Encoded, fitted: Fitted, backbone: Backbone | No
         features = _means(vectors.features, labels, len(classes))
         means = Vectors(backbone.encoder.project_image(np.asarray(features, np.float32)), features)
         means_of = "pre-projection features"
-    queries, prototypes = fitted.queries(encoded.vectors.take(test)), fitted.gallery(means)
+    queries, prototypes = fitted.queries(samples.vectors.take(test)), fitted.gallery(means)
     predictions = np.concatenate(
         [classes[(queries[rows] @ prototypes.T).argmax(1)] for rows in blocks(len(queries), 4096)]
     )
-    metrics = classification_metrics(encoded.labels[test], predictions, confidence=CONFIDENCE)
+    metrics = classification_metrics(samples.labels[test], predictions, confidence=CONFIDENCE)
     return Outcome(metrics, {"means_of": means_of, "n_train": len(train), "n_classes": len(classes)})
 
 
@@ -170,21 +169,12 @@ def _means(rows: Floats, labels: Rows, n: int) -> Floats:
     return np.asarray(sums / np.bincount(labels, minlength=n)[:, None], rows.dtype)
 
 
-def draw_shots(labels: Rows, splits: NDArray[np.str_], n_shots: int, seed: int) -> tuple[Rows, Rows]:
-    """Rows of CoOp's shots and of its validation shots (empty without a ``val`` split)."""
-    train, val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
-    if not train.size:
-        raise InputError("few-shot classification draws its shots from a split 'train', and there is none.")
-    shots, held_out = few_shot_split(labels[train].tolist(), labels[val].tolist(), n_shots, seed)
-    return train[np.array(shots, np.intp)], val[np.array(held_out, np.intp)]
-
-
-def few_shot(encoded: Encoded, method: str, *, shots: Rows, held_out: Rows, tier: str, logit_scale: float) -> Outcome:
+def few_shot(samples: Samples, method: str, *, shots: Rows, held_out: Rows, tier: str, logit_scale: float) -> Outcome:
     """Fit a classifier on the shots, and test it on the whole test split.
 
     Parameters
     ----------
-    encoded : Encoded
+    samples : Samples
         With ``text`` for the classifiers that need it.
     method : str
         A name of :data:`isomix.fewshot.CLASSIFIERS`.
@@ -204,12 +194,12 @@ def few_shot(encoded: Encoded, method: str, *, shots: Rows, held_out: Rows, tier
     check_classifier(method)
     if tier not in TIERS:
         raise InputError(f"tier: got {tier!r}, expected one of {', '.join(TIERS)}.")
-    test = encoded.rows("test", needed_for="few-shot classification")
+    test = samples.rows("test", needed_for="few-shot classification")
     if tier != "leave-one-out" and not held_out.size:
-        raise InputError(f"{encoded.name}: tier {tier!r} chooses weights on a split 'val', and there is none.")
-    X, y = encoded.vectors.embeddings, encoded.labels
+        raise InputError(f"{samples.name}: tier {tier!r} chooses weights on a split 'val', and there is none.")
+    X, y = samples.vectors.embeddings, samples.labels
     unit = normalize_rows(X[shots], "embeddings")  # the classifiers warn of rows that are not unit; here it is meant
-    text = None if encoded.text is None else dict(enumerate(encoded.text))
+    text = None if samples.text is None else dict(enumerate(samples.text))
     kind = CLASSIFIERS[method]
     classifier = kind(logit_scale=logit_scale) if "logit_scale" in signature(kind).parameters else kind()
     if tier == "leave-one-out":
@@ -232,15 +222,15 @@ def check_classifier(method: str) -> None:
         raise InputError(f"method: got {method!r}, expected one of {', '.join(sorted(CLASSIFIERS))}.")
 
 
-def zero_shot(encoded: Encoded, logit_scale: float) -> Outcome:
+def zero_shot(samples: Samples, logit_scale: float) -> Outcome:
     """Classify by the class texts alone; on the test split, or on all rows where nothing is split."""
-    if encoded.text is None:
-        raise InputError(f"{encoded.name}: zero-shot classification needs class texts: name the model with --model.")
-    split = (encoded.splits == "test").any()
-    rows = encoded.rows("test", needed_for="zero-shot") if split else np.arange(len(encoded))
-    classifier = ZeroShot(logit_scale=logit_scale).fit(text=dict(enumerate(encoded.text)))
-    metrics = _scored(classifier, encoded.vectors.embeddings[rows], encoded.labels[rows])
-    return Outcome(metrics, {"n_classes": len(encoded.text), "n_prompts": int(encoded.text.shape[1])})
+    if samples.text is None:
+        raise InputError(f"{samples.name}: zero-shot classification needs class texts: name the model with --model.")
+    split = (samples.splits == "test").any()
+    rows = samples.rows("test", needed_for="zero-shot") if split else np.arange(len(samples))
+    classifier = ZeroShot(logit_scale=logit_scale).fit(text=dict(enumerate(samples.text)))
+    metrics = _scored(classifier, samples.vectors.embeddings[rows], samples.labels[rows])
+    return Outcome(metrics, {"n_classes": len(samples.text), "n_prompts": int(samples.text.shape[1])})
 
 
 def _scored(classifier: FewShotClassifier, X: Floats, y: Rows) -> dict[str, Any]:

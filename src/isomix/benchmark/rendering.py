@@ -51,12 +51,12 @@ class Table:
     note: str
 
 
-def render(laid_out: Sequence[Table], form: str) -> str:
+def render(tables: Sequence[Table], form: str) -> str:
     """Tables as text.
 
     Parameters
     ----------
-    laid_out : sequence of Table
+    tables : sequence of Table
     form : {"markdown", "csv", "html", "latex"}
 
     Raises
@@ -66,15 +66,15 @@ def render(laid_out: Sequence[Table], form: str) -> str:
     """
     if form not in FORMATS:
         raise InputError(f"format: got {form!r}, expected one of {', '.join(FORMATS)}.")
-    return FORMATS[form](laid_out)
+    return FORMATS[form](tables)
 
 
-def _markdown(laid_out: Sequence[Table]) -> str:
+def _markdown(tables: Sequence[Table]) -> str:
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     parts = []
-    for table in laid_out:
+    for table in tables:
         lines = [
             f"### {table.title}",
             "",
@@ -88,11 +88,11 @@ def _markdown(laid_out: Sequence[Table]) -> str:
     return "\n".join(parts)
 
 
-def _csv(laid_out: Sequence[Table]) -> str:
+def _csv(tables: Sequence[Table]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("table", "method", "kind", "column", "value"))
-    for table in laid_out:
+    for table in tables:
         method = ""
         for row in table.rows:
             method = row.label if row.kind == "ours" else method
@@ -109,9 +109,9 @@ thead th{border-bottom:2px solid #8c959f}.published td,.difference td{color:#596
 .best{font-weight:700}.note{color:#59636e;margin:.4rem 0 2.5rem}.scroll{overflow-x:auto}"""
 
 
-def _html(laid_out: Sequence[Table]) -> str:
+def _html(tables: Sequence[Table]) -> str:
     parts = [f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>isomix eval</title><style>{STYLE}</style>']
-    for table in laid_out:
+    for table in tables:
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in ("method", *table.columns))
         parts.append(f'<div class="scroll"><table><caption>{html.escape(table.title)}</caption>')
         parts.append(f"<thead><tr>{head}</tr></thead><tbody>")
@@ -129,12 +129,12 @@ LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textascii
 LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 
-def _latex(laid_out: Sequence[Table]) -> str:
+def _latex(tables: Sequence[Table]) -> str:
     def text(cell: str) -> str:
         return "".join(LATEX.get(character, character) for character in cell)
 
     parts = ["% needs \\usepackage{booktabs}"]
-    for table in laid_out:
+    for table in tables:
         parts += [
             "\\begin{table}\n\\centering",
             f"\\caption{{{text(table.title)}. {text(table.note)}}}",

@@ -18,11 +18,12 @@ from isomix._files import writing
 from isomix.benchmark.protocols import Outcome
 from isomix.errors import FileFormatError, InputError
 
-__all__ = ["FORMAT", "RunFolder", "machine", "read_runs", "versions"]
+__all__ = ["FORMAT", "RunFolder", "called", "machine", "read_runs", "versions"]
 
 FORMAT = 1
 PACKAGES = ("isomix", "numpy", "scipy", "scikit-learn", "torch", "transformers", "onnxruntime")
 OLD_TIERS = {"none": "leave-one-out", "few": "few-validation", "full": "validation"}  # in runs of earlier versions
+NAMES = ("dataset", "task", "method", "shots", "tier", "seed")
 REQUIRED = ("dataset", "model", "task", "method", "metrics", "settings")
 
 
@@ -79,13 +80,10 @@ class RunFolder:
                 return record, False
         started = time.perf_counter()
         outcome = measure()
-        shown = {
-            key: settings[key] for key in ("dataset", "task", "method", "shots", "tier", "seed") if key in settings
-        }
         record = {
             "format": FORMAT,
             "language": "en",
-            **shown,
+            **called(settings),
             **about,
             "metrics": outcome.metrics,
             "details": outcome.details,
@@ -100,6 +98,11 @@ class RunFolder:
         with writing(path) as part:
             part.write_text(json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return json.loads(json.dumps(record)), True
+
+
+def called(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader knows a run by: those of its settings that are in ``NAMES``."""
+    return {name: settings[name] for name in NAMES if name in settings}
 
 
 def read_runs(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from isomix.benchmark.reference import reference, reference_mean, sources
 from isomix.benchmark.rendering import Row, Table
 from isomix.errors import InputError
 
-__all__ = ["HEADLINE", "dataset_name", "tables"]
+__all__ = ["HEADLINE", "dataset_name", "lay_out"]
 
 HEADLINE = {
     "image_retrieval": ("mean_average_precision", "mAP"),
@@ -43,7 +43,7 @@ ORDER = (
 Record = dict[str, Any]
 
 
-def tables(runs: Sequence[Record], *, against: str | None = None) -> list[Table]:
+def lay_out(runs: Sequence[Record], *, against: str | None = None) -> list[Table]:
     """Lay runs out: a table for every task and backbone, and for few-shot runs for every data set and tier.
 
     Parameters

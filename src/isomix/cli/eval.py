@@ -167,7 +167,7 @@ def tables(
     """Tables of all runs of a folder, every method side by side."""
     from isomix.benchmark.rendering import render
     from isomix.benchmark.runs import read_runs
-    from isomix.benchmark.tables import tables as lay_out
+    from isomix.benchmark.tables import lay_out
     from isomix.cli.common import log
 
     found = read_runs(runs)

@@ -15,7 +15,7 @@ from isomix.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from isomix.plotting.contact_sheet import Tile
+    from isomix.plotting.sheets import Tile
     from isomix.store.search import Answer, Query
 
 
@@ -165,7 +165,7 @@ def _table(answer: Answer, width: int) -> Table:
 
 def _draw(answers: list[Answer], model: str, path: Path) -> None:
     from isomix.errors import InputError
-    from isomix.plotting.contact_sheet import Row, Tile, contact_sheet
+    from isomix.plotting.sheets import Row, Tile, contact_sheet
 
     rows = []
     for answer in answers:
@@ -188,7 +188,7 @@ def _draw(answers: list[Answer], model: str, path: Path) -> None:
 
 
 def _query_tile(query: Query) -> Tile:
-    from isomix.plotting.contact_sheet import Tile
+    from isomix.plotting.sheets import Tile
 
     if query.file is not None:
         return Tile(query.file, f"{query.file.name}\nquery")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isomix.demo.groups import Group
 from isomix.demo.measure import Vectors
 from isomix.neighbors import search
-from isomix.plotting.contact_sheet import Row, Tile, contact_sheet
+from isomix.plotting.sheets import Row, Tile, contact_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image

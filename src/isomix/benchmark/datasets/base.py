@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from isomix.errors import InputError, IsomixError
 
-__all__ = ["DATASETS", "Captions", "Dataset", "Pictures", "read_text"]
+__all__ = ["A_PHOTO", "DATASETS", "Captions", "Dataset", "Pictures", "read_text"]
 
+A_PHOTO = ("a photo of a {}.",)
+"""The template of data sets that have none of their own."""
 DATASETS: dict[str, Dataset] = {}
 SHOWN = 5
 

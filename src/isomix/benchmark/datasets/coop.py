@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from isomix.benchmark.datasets.base import Dataset, Pictures, read_text
+from isomix.benchmark.datasets.base import A_PHOTO, Dataset, Pictures, read_text
 from isomix.errors import InputError
 
 __all__ = ["Aircraft", "CoOpSplit", "ImageNet"]
 
-A_PHOTO = ("a photo of a {}.",)
 SPLITS = ("train", "val", "test")
 
 

@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from isomix.benchmark.datasets.base import Dataset, Pictures, read_text
+from isomix.benchmark.datasets.base import A_PHOTO, Dataset, Pictures, read_text
 from isomix.errors import FileFormatError, InputError
 
 __all__ = ["CUB", "INaturalist", "Places365", "RevisitedLandmarks", "read_ground_truth"]
 
-A_PHOTO = ("a photo of a {}.",)
 # What a pickle of lists, dictionaries, numbers and arrays needs; nothing among them runs code of the file's choice.
 HARMLESS = {
     (module, name)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from isomix._arrays import Floats, as_matrix
 from isomix.benchmark.datasets.base import DATASETS, Captions, Pictures
-from isomix.benchmark.encoded import Encoded, Vectors, warn_duplicates
+from isomix.benchmark.samples import Samples, Vectors, warn_duplicates
 from isomix.errors import InputError, IsomixWarning
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SCHEMES = {
 }
 
 
-def open_dataset(spec: str, root: str | os.PathLike[str] = ".") -> Pictures | Captions | Encoded:
+def open_dataset(spec: str, root: str | os.PathLike[str] = ".") -> Pictures | Captions | Samples:
     """Open a data set.
 
     Parameters
@@ -44,7 +44,7 @@ def open_dataset(spec: str, root: str | os.PathLike[str] = ".") -> Pictures | Ca
 
     Returns
     -------
-    Pictures, Captions or Encoded
+    Pictures, Captions or Samples
         The last for data that comes with its embeddings.
 
     Raises
@@ -140,7 +140,7 @@ def _number(name: str, labels: Sequence[Any], rows: Sequence[str]) -> tuple[list
     return classes, np.array([numbers[label] for label in labels], np.intp)
 
 
-def read_table(name: str, path: str) -> Encoded:
+def read_table(name: str, path: str) -> Samples:
     """A table of embeddings with labels; its model is needed for texts and projectors only."""
     from isomix.store.table import EmbeddingTable, check_is_original
 
@@ -152,7 +152,7 @@ def read_table(name: str, path: str) -> Encoded:
     classes, labels = _number(name, [row["label"] for row in rows], [row["path"] for row in rows])
     splits = np.array([_split_name(name, row["split"]) for row in rows])
     query, gallery = retrieval_splits(splits)
-    encoded = Encoded(
+    samples = Samples(
         name,
         Vectors(_column(table, "embedding"), _column(table, "feature") if "feature" in table.columns else None),
         labels,
@@ -163,15 +163,15 @@ def read_table(name: str, path: str) -> Encoded:
         files=tuple(table.root / row["path"] for row in rows),
         notes={"model": table.metadata.model, "projectors": table.metadata.projectors},
     )
-    warn_duplicates(encoded)
-    return encoded
+    warn_duplicates(samples)
+    return samples
 
 
 def _column(table: EmbeddingTable, name: str) -> Floats:
     return as_matrix(np.concatenate(list(table.iter_embeddings(name))), f"{table.path}, {name}", nonzero_rows=True)
 
 
-def read_arrays(name: str, path: str) -> Encoded:
+def read_arrays(name: str, path: str) -> Samples:
     """Embeddings, labels and what else an ``.npz`` file holds; see ``SCHEMES``.
 
     Raises
@@ -217,9 +217,9 @@ def read_arrays(name: str, path: str) -> Encoded:
     if features is not None:
         features = as_matrix(features, f"{name}, features", nonzero_rows=True)
     query, gallery = retrieval_splits(splits)
-    encoded = Encoded(name, Vectors(matrix, features), numbers, splits, class_names, query, gallery, text=text)
-    warn_duplicates(encoded)
-    return encoded
+    samples = Samples(name, Vectors(matrix, features), numbers, splits, class_names, query, gallery, text=text)
+    warn_duplicates(samples)
+    return samples
 
 
 def _labels_of(name: str, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[Any]:
@@ -230,17 +230,17 @@ def _labels_of(name: str, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[
     return labels
 
 
-def _names(name: str, labels: NDArray[Any], given: NDArray[Any] | None) -> tuple[tuple[str, ...], NDArray[np.intp]]:
-    """Class names and the number of every label; numbers count into ``given`` where there is one."""
-    if labels.dtype.kind in "iu" and given is not None:
-        names = tuple(str(n) for n in given)
+def _names(name: str, labels: NDArray[Any], listed: NDArray[Any] | None) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Class names and the number of every label; numbers count into ``listed`` where there is one."""
+    if labels.dtype.kind in "iu" and listed is not None:
+        names = tuple(str(n) for n in listed)
         if labels.min() < 0 or labels.max() >= len(names):
             raise InputError(f"{name}: labels from {labels.min()} to {labels.max()}, but {len(names)} class_names.")
         numbers = labels.astype(np.intp)
     else:
-        known = np.unique(labels if given is None else given.astype(str))
+        known = np.unique(labels if listed is None else listed.astype(str))
         outside = np.setdiff1d(labels.astype(known.dtype), known)
-        if outside.size or (given is not None and given.tolist() != known.tolist()):
+        if outside.size or (listed is not None and listed.tolist() != known.tolist()):
             raise InputError(
                 f"{name}: class_names must be the sorted names of all labels; {outside[:5].tolist()} are not."
             )

@@ -1,4 +1,4 @@
-"""Which items a few-shot split holds: CoOp's sampler, reproduced item by item.
+"""Which items are the shots: CoOp's sampler, reproduced item by item.
 
 Zhou et al., *Learning to Prompt for Vision-Language Models* (IJCV 2022), draw K training and min(K, 4) validation items a class with
 Python's ``random`` after ``random.seed(seed)``. Published results are only comparable on the same items.
@@ -9,10 +9,15 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isomix._arrays import check_integer
 from isomix.errors import InputError
 
-__all__ = ["draw_few_shot", "few_shot_split"]
+__all__ = ["draw_few_shot", "draw_shots", "few_shot_split"]
+
+Rows = NDArray[np.intp]
 
 
 def draw_few_shot(labels: Sequence[Hashable], n_shots: int, generator: random.Random) -> list[int]:
@@ -73,3 +78,12 @@ def few_shot_split(
     generator = random.Random(seed)
     train = draw_few_shot(train_labels, n_shots, generator)
     return train, draw_few_shot(validation_labels, min(n_shots, 4), generator)
+
+
+def draw_shots(labels: Rows, splits: NDArray[np.str_], n_shots: int, seed: int) -> tuple[Rows, Rows]:
+    """Rows of CoOp's shots and of its validation shots (empty without a ``val`` split)."""
+    train, val = np.flatnonzero(splits == "train"), np.flatnonzero(splits == "val")
+    if not train.size:
+        raise InputError("few-shot classification draws its shots from a split 'train', and there is none.")
+    shots, held_out = few_shot_split(labels[train].tolist(), labels[val].tolist(), n_shots, seed)
+    return train[np.array(shots, np.intp)], val[np.array(held_out, np.intp)]

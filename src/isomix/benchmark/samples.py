@@ -1,4 +1,4 @@
-"""A data set as arrays: what every protocol works on."""
+"""A data set as embeddings with labels: what every protocol works on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix._arrays import Floats
+from isomix._arrays import Floats, first_identical
 from isomix.errors import InputError, IsomixWarning
 
-__all__ = ["Encoded", "Vectors", "stratified_halves", "warn_duplicates"]
+__all__ = ["Samples", "Vectors", "stratified_halves", "warn_duplicates"]
 
 Rows = NDArray[np.intp]
 
@@ -32,8 +32,8 @@ class Vectors(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Embeddings with labels, splits and texts.
+class Samples:
+    """Embeddings with labels, splits and texts, one row a sample.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Encoded:
             raise InputError(f"{self.name}: {needed_for} needs a split {split!r}, and the rows are in {have}.")
         return rows
 
-    def with_test_split(self) -> Encoded:
+    def with_test_split(self) -> Samples:
         """The same, or where nothing is split, half of every class for training and half for testing."""
         if (self.splits != "").any():
             return self
@@ -133,18 +133,16 @@ def stratified_halves(labels: Rows) -> NDArray[np.bool_]:
     return train
 
 
-def warn_duplicates(encoded: Encoded) -> None:
+def warn_duplicates(samples: Samples) -> None:
     """Warn of rows that are equal bit for bit: across splits they give the answer away, within one they count twice."""
-    from isomix._arrays import first_identical
-
-    twins = first_identical(encoded.vectors.embeddings)
+    twins = first_identical(samples.vectors.embeddings)
     rows = np.flatnonzero(twins != np.arange(len(twins)))
     if not rows.size:
         return
-    other = int((encoded.splits[rows] != encoded.splits[twins[rows]]).sum())
-    contradictory = int((encoded.labels[rows] != encoded.labels[twins[rows]]).sum())
+    other = int((samples.splits[rows] != samples.splits[twins[rows]]).sum())
+    contradictory = int((samples.labels[rows] != samples.labels[twins[rows]]).sum())
     warnings.warn(
-        f"{encoded.name}: {rows.size} rows equal an earlier one, e.g. rows {int(twins[rows[0]])} and {int(rows[0])}; "
+        f"{samples.name}: {rows.size} rows equal an earlier one, e.g. rows {int(twins[rows[0]])} and {int(rows[0])}; "
         f"{other} of them lie in another split, {contradictory} have another label. "
         "Hits on them say nothing.",
         IsomixWarning,

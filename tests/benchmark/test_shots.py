@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isomix.benchmark.sampling import draw_few_shot, few_shot_split
+from isomix.benchmark.shots import draw_few_shot, few_shot_split
 from isomix.errors import InputError
 
 SPLITS = {"caltech101": "split_zhou_Caltech101.json", "dtd": "split_zhou_DescribableTextures.json"}
