@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
 from isomix._files import check_target, writing
-from isomix.errors import FingerprintMismatchError, InputError, ModalityError
-from isomix.spaces import Space
+from isomix.errors import InputError, ModalityError
 from isomix.store.formats import check_layout, keeps_columns, open_embeddings, write_embeddings
 from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
+from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
 from isomix.store.table import EmbeddingTable, check_is_original
 from isomix.store.threads import overlapped
+
+if TYPE_CHECKING:
+    from isomix.spaces import Space
 
 __all__ = ["AdaptReport", "adapt", "adapt_column"]
 
@@ -228,15 +231,9 @@ def _check_compatible(source: Source, space: Space) -> None:
             f"{space.modality}-{space.modality} similarity. "
             "Text-to-image search uses the original embeddings on both sides."
         )
-    table = getattr(source, "table", None)
-    expected = space.describe()["source"].get("projectors")
-    if isinstance(table, EmbeddingTable) and expected not in (None, table.metadata.projectors):
-        raise FingerprintMismatchError(
-            f"{source.path} was made with the model {table.metadata.model!r} "
-            f"(projectors {table.metadata.projectors[:12]}), and the space with "
-            f"{space.describe()['source'].get('model')!r} (projectors {expected[:12]}). "
-            "Make the space from the table's model."
-        )
+    if isinstance(source, TableSource):
+        made_for = space.describe()["source"]
+        source.table.made_by.check(str(made_for.get("model")), projectors=made_for.get("projectors", ""))
 
 
 def _record(source: Source, report: AdaptReport, dtype: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isomix._extras import require
-from isomix.errors import FingerprintMismatchError, InputError, TableError
+from isomix.encoders.lazy import MadeBy
+from isomix.errors import InputError, TableError
 from isomix.store.lance_file import LanceFile
 from isomix.store.ledger import Ledger
 from isomix.store.schema import TableMetadata, table_schema, vector_array, vector_matrix, vector_type
@@ -86,18 +87,14 @@ class EmbeddingTable:
         """
         table = cls(LanceFile(path))
         if encoder is not None:
-            table.check_encoder(encoder)
+            table.made_by.check_encoder(encoder)
         return table
 
-    def check_encoder(self, encoder: Encoder) -> None:
-        """Raise :class:`FingerprintMismatchError` unless ``encoder`` made this table."""
+    @property
+    def made_by(self) -> MadeBy:
+        """The model that made it, to check another one against."""
         made = self.metadata
-        if made.fingerprint != encoder.fingerprint:
-            raise FingerprintMismatchError(
-                f"{self.path} was made with the model {made.model!r} (fingerprint {made.fingerprint[:12]}), "
-                f"and now {encoder.spec!r} (fingerprint {encoder.fingerprint[:12]}) is used. Their embeddings cannot "
-                "be compared: use the table's own model, or make another table."
-            )
+        return MadeBy(f"{self.path} was", made.model, made.projectors, made.fingerprint)
 
     @property
     def count(self) -> int:
