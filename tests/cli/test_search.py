@@ -245,8 +245,10 @@ def test_contact_sheet(cli, table, tmp_path):
     assert cli(*call).code == 2
     assert cli(*call, "--overwrite").code == 0
     failed = cli(*call[:-1], tmp_path / "nowhere" / "sheet.png")
-    assert failed.code == 1
+    assert failed.code == 2
     assert "cannot be written" in failed.err
+    assert cli(*call[:-1], tmp_path / "sheet.xyz").code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 
 def test_a_bank_of_sentences(cli, table, tmp_path):

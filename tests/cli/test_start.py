@@ -13,7 +13,18 @@ from isomix.store import EmbeddingTable, embed
 
 EVERYTHING = "numpy scipy sklearn pandas torch transformers lance pyarrow onnxruntime tokenizers PIL matplotlib faiss"
 COMPUTES = EVERYTHING.split()
-NEVER_FOR_A_SENTENCE = ["scipy", "sklearn", "pandas", "torch", "transformers", "matplotlib", "faiss", "PIL", "threadpoolctl", "lancedb"]
+NEVER_FOR_A_SENTENCE = [
+    "scipy",
+    "sklearn",
+    "pandas",
+    "torch",
+    "transformers",
+    "matplotlib",
+    "faiss",
+    "PIL",
+    "threadpoolctl",
+    "lancedb",
+]
 NEVER_FOR_A_ROW = ["pandas", "torch", "transformers", "matplotlib", "faiss", "onnxruntime", "tokenizers", "lancedb"]
 IMPORT = "import sys, isomix; isomix.__version__"
 COMMAND = """

@@ -31,14 +31,13 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Classify pictures with a classifier made by `isomix fit`; one line a picture, as they are read."""
-    from isomix.cli.common import ExitCode, fail_usage, report_failures
+    from isomix.cli.common import ExitCode, check_output, report_failures
     from isomix.cli.progress import progress as progress_bar
     from isomix.encoders.lazy import LazyEncoder, MadeBy
     from isomix.errors import FileFormatError
     from isomix.fewshot import load_classifier
 
-    if output is not None and output.exists() and not overwrite:
-        fail_usage(f"{output} exists already. Name another file, or add --overwrite.")
+    check_output(output, overwrite=overwrite)
     classifier = load_classifier(model)
     source = classifier.source_
     if "model" not in source:

@@ -6,12 +6,13 @@ import enum
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 
-__all__ = ["ExitCode", "fail_usage", "log", "out", "print_json", "report_failures", "weights_line"]
+__all__ = ["ExitCode", "check_output", "fail_usage", "log", "out", "print_json", "report_failures", "weights_line"]
 
 out = Console(soft_wrap=False, highlight=False)
 log = Console(stderr=True, highlight=False)
@@ -35,6 +36,18 @@ def print_json(value: Any) -> None:
 def fail_usage(message: str) -> NoReturn:
     """Stop with exit code 2: the call's words are off."""
     raise typer.BadParameter(message)
+
+
+def check_output(path: Path | None, *, overwrite: bool) -> None:
+    """Stop with exit code 2, before any work, when a file cannot be written or would replace another one."""
+    from isomix._files import check_target
+    from isomix.errors import InputError
+
+    if path is not None:
+        try:
+            check_target(path, overwrite=overwrite)
+        except InputError as error:
+            fail_usage(str(error))
 
 
 def report_failures(failures: Mapping[str, str], shown: int = 5) -> bool:

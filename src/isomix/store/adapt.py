@@ -21,7 +21,7 @@ from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, wr
 from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
-from isomix.store.table import EmbeddingTable, check_is_original
+from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.threads import overlapped
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def adapt(
     opened = open_embeddings(source, column=column, modality=space.modality)
     if final.exists() and final.samefile(opened.path):
         raise InputError(
-            f"{final} is the source itself. Name another target: the originals are what everything is made from."
+            f"{final} is the source itself. Name another target: the plain embeddings are what everything is made from."
         )
     _check_compatible(opened, space)
     report = AdaptReport(
@@ -189,7 +189,7 @@ def adapt_column(
     with Journal(Path(table_path)):
         source = open_embeddings(table_path)
         table = EmbeddingTable.open(table_path)
-        check_is_original(table)
+        check_is_plain(table)
         _check_compatible(source, space)
         done = 0
 
@@ -216,7 +216,7 @@ def _check_compatible(source: Source, space: Space) -> None:
     if made_by:
         raise InputError(
             f"{source.path} holds vectors that were adapted already, with {made_by.get('method')!r}. "
-            "Adapt the original embeddings."
+            "Adapt the plain embeddings that they were made from."
         )
     if source.rows == 0:
         raise InputError(f"{source.path} holds no rows. Expected at least one.")
@@ -229,7 +229,7 @@ def _check_compatible(source: Source, space: Space) -> None:
         raise ModalityError(
             f"{source.path} holds {source.modality} embeddings, and the space is for "
             f"{space.modality}-{space.modality} similarity. "
-            "Text-to-image search uses the original embeddings on both sides."
+            "Text-to-image search uses plain embeddings on both sides."
         )
     if isinstance(source, TableSource):
         made_for = space.describe()["source"]

@@ -19,7 +19,7 @@ from isomix.encoders.lazy import LazyEncoder
 from isomix.errors import BandError, InputError, ModalityError
 from isomix.neighbors import search
 from isomix.store.scan import source_file
-from isomix.store.table import EmbeddingTable, check_is_original
+from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
@@ -120,7 +120,7 @@ class TableSearch:
         offline: bool = False,
         device: str | None = None,
     ) -> None:
-        check_is_original(table)
+        check_is_plain(table)
         if (k_top is None) != (k_bottom is None):
             raise BandError(f"got k_top={k_top} and k_bottom={k_bottom}: give both, or neither for the published band.")
         self.table = table
