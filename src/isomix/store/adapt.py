@@ -293,21 +293,37 @@ class _BlockMapper:
         try:
             return _Mapped(self._transform(block.vectors), [])
         except InputError:
-            good = np.isfinite(block.vectors).all(axis=1) & (block.vectors != 0).any(axis=1)
+            good = self._have_direction(block.vectors)
             bad = [int(row) for row in np.flatnonzero(~good) + block.start]
             if not bad:
                 raise
             if not self.skip_bad:
                 shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
                 raise InputError(
-                    f"rows without a direction (NaN, infinite or all zeros): {shown}; there may be more further on. "
-                    "They usually stand for pictures that could not be read. Repair them, or skip them (--skip-bad): "
-                    "they become NaN, and no row moves."
+                    f"rows without a direction (NaN, infinite, all zeros, or zero in the space): {shown}; there may be "
+                    "more further on. They usually stand for pictures that could not be read. Repair them, or skip them "
+                    "(--skip-bad): they become NaN, and no row moves."
                 ) from None
         vectors = np.full((len(block.vectors), self.space.n_components_), np.nan, self.dtype)
         if good.any():
             vectors[good] = self._transform(np.ascontiguousarray(block.vectors[good]))
         return _Mapped(vectors, bad)
+
+    def _have_direction(self, vectors: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which rows of a block can be mapped; of what is finite and not zero, the space may still send some to zero."""
+        good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
+        try:
+            self._transform(np.ascontiguousarray(vectors[good]))
+        except InputError:
+            good[good] = [self._has_direction(row) for row in vectors[good]]
+        return good
+
+    def _has_direction(self, row: NDArray[Any]) -> bool:
+        try:
+            self._transform(row[None])
+        except InputError:
+            return False
+        return True
 
     def _transform(self, vectors: NDArray[Any]) -> NDArray[Any]:
         if vectors.dtype == np.float64:
