@@ -49,7 +49,7 @@ def check_target(final: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """
     target = Path(final)
     if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already. Name another target, or allow it to be overwritten.")
+        raise InputError(f"{target} exists already. Name another target, or let it be overwritten (--overwrite).")
     if not target.parent.is_dir():
         raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
     return target

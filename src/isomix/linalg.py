@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from isomix._arrays import Doubles, Floats, blocks, check_nonzero_rows
 
@@ -85,6 +84,8 @@ def svd_of_product(image: Floats, text: Floats, *, rtol: float | None = None) ->
     ProductSVD
         Of rank r ≤ min(d, d_image, d_text).
     """
+    import scipy.linalg
+
     if rtol is None:
         double = image.dtype == np.float64 and text.dtype == np.float64
         sizes = max(*image.shape, *text.shape)
@@ -120,6 +121,8 @@ def principal_directions(matrix: Floats, *, center: bool, rtol: float = 1e-6) ->
     """
     values = np.asarray(matrix, np.float64)
     mean = values.mean(axis=0) if center else np.zeros(values.shape[1])
+    import scipy.linalg
+
     _, S, Vt = scipy.linalg.svd(values - mean, full_matrices=False)
     rank = int(np.count_nonzero(rtol * S[0] < S)) if S.size else 0
     directions = Vt[:rank]
@@ -144,5 +147,7 @@ def coordinate_map(weight: Doubles, directions: Doubles) -> Doubles:
     ndarray of float64, shape (k, d)
     """
     tolerance = max(weight.shape) * float(np.finfo(np.float64).eps)
+    import scipy.linalg
+
     solution = scipy.linalg.lstsq(weight.T, directions, cond=tolerance, lapack_driver="gelsy")[0]
     return np.asarray(solution.T)

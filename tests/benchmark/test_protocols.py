@@ -131,7 +131,7 @@ def test_what_a_method_needs_is_named(samples: Samples, backbone: Backbone) -> N
     with pytest.raises(ModelError, match="Modality inversion needs"):
         fit_on(samples, sides(samples).gallery, "oti", backbone, no_bank)
     other = Backbone("embedded", made_with="f" * 64)
-    with pytest.raises(FingerprintMismatchError, match="Name the model that made them"):
+    with pytest.raises(FingerprintMismatchError, match="name the model that made it"):
         fit_on(samples, sides(samples).gallery, "isoclip", other, no_bank)
 
 

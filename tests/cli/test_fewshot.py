@@ -241,4 +241,4 @@ def test_classifier_of_another_encoder(cli, model, shots, tmp_path):
     load_classifier(model).save(tmp_path / "m.safetensors", source={"model": "embedded", "fingerprint": "0" * 64})
     result = cli("classify", tmp_path / "m.safetensors", shots / "queries")
     assert result.code == 1
-    assert "Fit it again" in result.err
+    assert "make it again" in result.err

@@ -50,7 +50,7 @@ def test_a_row_is_searched_in_the_adapted_space_without_itself(searcher, table):
     expected = np.argsort(-cosines)
     queries, failures = searcher.read(["row:7"])
     (answer,) = searcher.search(queries, 4)
-    assert (failures, answer.space, answer.query.kind) == ({}, "iso", "row")
+    assert (failures, answer.space, answer.query.kind) == ({}, "isoclip", "row")
     assert answer.note == "IsoCLIP, k_top 0, k_bottom 72, published"
     assert [hit.number for hit in answer.hits] == [i for i in expected if i != 7][:4]
     np.testing.assert_allclose([hit.score for hit in answer.hits], cosines[[h.number for h in answer.hits]], atol=1e-3)
@@ -59,16 +59,16 @@ def test_a_row_is_searched_in_the_adapted_space_without_itself(searcher, table):
     assert with_self.hits[0].score == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_sentence_is_searched_in_the_original_space(searcher, table):
+def test_a_sentence_is_searched_in_the_plain_space(searcher, table):
     sentence = "banana"
     text = isomix.load_encoder("embedded").encode_text([sentence]).embeddings
     cosines = unit(EmbeddingTable.open(table).embeddings()) @ unit(text)[0]
     (answer,) = searcher.search(searcher.read([sentence])[0], 3)
-    assert (answer.space, answer.note, answer.query.kind) == ("original", "", "text")
+    assert (answer.space, answer.note, answer.query.kind) == ("plain", "", "text")
     assert [hit.number for hit in answer.hits] == np.argsort(-cosines)[:3].tolist()
 
 
-@pytest.mark.parametrize("space", ["iso", "text-pca"])
+@pytest.mark.parametrize("space", ["isoclip", "text-pca"])
 def test_a_sentence_in_an_adapted_space_is_refused(searcher, space):
     with pytest.raises(ModalityError, match="image-image"):
         searcher.search(searcher.read(["a banana"])[0], space=space)
@@ -104,7 +104,7 @@ def test_a_file_of_the_table_needs_no_model_until_it_changes(table, photos):
         Image.open(photos / "banana" / "noto.png").save(path)
         changed = TableSearch(EmbeddingTable.open(table))
         (query,), _ = changed.read([str(path)])
-        (answer,) = changed.search([query], 5, space="original")
+        (answer,) = changed.search([query], 5, space="plain")
         assert answer.hits[0].row["path"] == "banana/noto.png"
         assert answer.hits[0].score > 0.99
     finally:
@@ -115,7 +115,7 @@ def test_several_vectors_in_one_file(searcher, table, tmp_path):
     np.save(tmp_path / "vectors.npy", EmbeddingTable.open(table).embeddings()[[2, 9]])
     queries, _ = searcher.read([str(tmp_path / "vectors.npy")])
     assert [query.name for query in queries] == [f"{tmp_path}/vectors.npy[0]", f"{tmp_path}/vectors.npy[1]"]
-    answers = searcher.search(queries, 1, space="original")
+    answers = searcher.search(queries, 1, space="plain")
     assert [answer.hits[0].number for answer in answers] == [2, 9]
 
 
@@ -134,12 +134,15 @@ def test_a_derived_column_is_used(table, tmp_path):
     copy = shutil.copytree(table, tmp_path / "copy.lance")
     plain = TableSearch(EmbeddingTable.open(copy))
     expected = plain.search(plain.read(["row:1"])[0], 6)[0]
-    adapt_column(copy, "iso", plain.iso)
+    adapt_column(copy, "isoclip", plain.isoclip)
     # Reversed on purpose, so that reading the column shows.
     stored = EmbeddingTable.open(copy)
-    description = stored.derived["iso"]
+    description = stored.derived["isoclip"]
     stored.add_column(
-        "iso", lambda blocks: (-plain.iso.transform(b) for b in blocks), plain.iso.n_components_, description
+        "isoclip",
+        lambda blocks: (-plain.isoclip.transform(b) for b in blocks),
+        plain.isoclip.n_components_,
+        description,
     )
     adapted = TableSearch(EmbeddingTable.open(copy))
     worst = adapted.search(adapted.read(["row:1"])[0], 6)[0]
@@ -160,15 +163,15 @@ def test_bands(table, searcher):
         trained.read(["a sentence"])
 
 
-def test_a_model_without_a_published_band_stays_in_the_original_space(photos, tmp_path):
+def test_a_model_without_a_published_band_stays_in_the_plain_space(photos, tmp_path):
     embed(photos / "alien", tmp_path / "t.lance", isomix.load_encoder("embedded:as-trained"))
     searcher = TableSearch(EmbeddingTable.open(tmp_path / "t.lance"))
     queries, _ = searcher.read(["row:0"])
     (answer,) = searcher.search(queries, 1)
-    assert answer.space == "original"
+    assert answer.space == "plain"
     assert "no band is published" in answer.note
     with pytest.raises(BandError):
-        searcher.search(queries, 1, space="iso")
+        searcher.search(queries, 1, space="isoclip")
 
 
 def test_unusable_queries(searcher, tmp_path):
@@ -185,14 +188,14 @@ def test_unusable_queries(searcher, tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             searcher.read([name])
-    with pytest.raises(InputError, match="space: got 'isoclip'"):
-        searcher.search([], space="isoclip")
+    with pytest.raises(InputError, match="space: got 'iso'"):
+        searcher.search([], space="iso")
     assert searcher.search([]) == []
     assert searcher.read(["text:no-such.jpg", "row: the boat", "x" * 5000])[0][0].kind == "text"
 
 
 def test_a_table_of_adapted_vectors_is_refused(table, searcher, tmp_path):
-    adapt(table, tmp_path / "adapted.lance", searcher.iso)
+    adapt(table, tmp_path / "adapted.lance", searcher.isoclip)
     with pytest.raises(TableError, match="Use the table they were made from"):
         TableSearch(EmbeddingTable.open(tmp_path / "adapted.lance"))
 
@@ -204,8 +207,8 @@ def test_the_printed_table_fits_80_columns(cli, table):
     result = cli("search", table, "row:7", "a banana", "-k", 3)
     assert result.code == 0
     assert max(map(len, result.out.splitlines())) <= 80
-    assert "iso space (IsoCLIP, k_top 0, k_bottom 72, published)" in result.out
-    assert "original space" in result.out
+    assert "isoclip space (IsoCLIP, k_top 0, k_bottom 72, published)" in result.out
+    assert "plain space" in result.out
     assert sum(".png" in line for line in result.out.splitlines()) == 6
     assert result.err == ""
 
@@ -213,12 +216,12 @@ def test_the_printed_table_fits_80_columns(cli, table):
 def test_json_and_paths_say_the_same(cli, table, photos):
     printed = json.loads(cli("search", table, "row:7", "--json", "-k", 3).out)
     (result,) = printed["results"]
-    assert (result["query"], result["kind"], result["space"]) == ("row:7", "row", "iso")
+    assert (result["query"], result["kind"], result["space"]) == ("row:7", "row", "isoclip")
     assert [hit["rank"] for hit in result["hits"]] == [1, 2, 3]
     assert result["hits"][0]["file"] == str(photos / result["hits"][0]["path"])
     bare = cli("search", table, "row:7", "--paths", "-k", 3)
     assert bare.out.splitlines() == [hit["file"] for hit in result["hits"]]
-    assert "iso space" in bare.err
+    assert "isoclip space" in bare.err
 
 
 def test_unreadable_pictures_are_named_and_the_others_searched(cli, table, photos):
@@ -242,8 +245,10 @@ def test_contact_sheet(cli, table, tmp_path):
     assert cli(*call).code == 2
     assert cli(*call, "--overwrite").code == 0
     failed = cli(*call[:-1], tmp_path / "nowhere" / "sheet.png")
-    assert failed.code == 1
+    assert failed.code == 2
     assert "cannot be written" in failed.err
+    assert cli(*call[:-1], tmp_path / "sheet.xyz").code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 
 def test_a_bank_of_sentences(cli, table, tmp_path):
@@ -258,8 +263,8 @@ def test_a_bank_of_sentences(cli, table, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["a banana", "--space", "iso"], 1, "image-image"),
-        (["row:0", "--space", "isoclip"], 2, "isoclip"),
+        (["a banana", "--space", "isoclip"], 1, "image-image"),
+        (["row:0", "--space", "iso"], 2, "iso"),
         (["row:0", "--json", "--paths"], 2, "Choose one"),
         (["row:0", "-k", "0"], 2, "-k"),
         (["row:-1"], 1, "expected row:<number> from row:0 to row:24"),

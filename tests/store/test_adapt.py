@@ -144,6 +144,21 @@ def test_bad_rows_are_named_or_kept_in_place(tmp_path, space, stored):
     assert pq.read_table(tmp_path / "t.parquet")["embedding"].null_count == 3
 
 
+def test_rows_that_the_space_sends_to_zero_are_named_by_their_numbers_in_the_source(tmp_path, rng):
+    sentences = rng.normal(size=(40, 16))
+    sentences[:, 10:] = 0
+    space = TextPCA().fit(sentences)
+    rows = rng.normal(size=(300, 16)).astype(np.float32)
+    rows[[130, 290], :10], rows[291] = 0, np.nan
+    np.save(tmp_path / "s.npy", rows)
+    with pytest.raises(InputError, match=": 130;"):
+        adapt(tmp_path / "s.npy", tmp_path / "t.npy", space, rows_per_block=100)
+    report = adapt(tmp_path / "s.npy", tmp_path / "t.npy", space, rows_per_block=100, skip_bad=True, dtype="float32")
+    assert report.skipped_rows == [130, 290, 291]
+    good = np.delete(np.arange(300), report.skipped_rows)
+    assert_close(vectors(tmp_path / "t.npy")[good], space, rows[good])
+
+
 def test_nothing_half_and_nothing_overwritten(tmp_path, space, stored, monkeypatch):
     np.save(tmp_path / "s.npy", stored)
     (tmp_path / "t.npy").write_bytes(b"mine")

@@ -297,7 +297,7 @@ import resource, runpy, sys
 from isomix.errors import TableError
 from isomix.store import embed
 TinyEncoder = runpy.run_path({str(HELPER)!r})["TinyEncoder"]
-import lancedb
+import lance
 resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
 try:
     embed({str(photos)!r}, {str(tmp_path / "t.lance")!r}, TinyEncoder())

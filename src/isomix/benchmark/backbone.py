@@ -1,27 +1,24 @@
-"""The model behind a run: named once, loaded when something needs it."""
+"""The model behind a run: named once, loaded when something needs it, its texts encoded once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from isomix._arrays import Floats
 from isomix._files import writing
-from isomix.encoders.base import Encoder
+from isomix.encoders.lazy import LazyEncoder, MadeBy
 from isomix.encoders.prompts import default_templates
-from isomix.errors import FingerprintMismatchError
-from isomix.projectors import Projectors
 from isomix.projectors.sources import split_spec
 
 __all__ = ["Backbone"]
 
 
-class Backbone:
-    """An encoder by name.
+class Backbone(LazyEncoder):
+    """A model by name that keeps the text embeddings it has made.
 
     Parameters
     ----------
@@ -33,13 +30,6 @@ class Backbone:
     device : str, optional
     made_with : str
         Fingerprint of the projectors that the embeddings at hand were made with; others are refused.
-
-    Attributes
-    ----------
-    encoder : Encoder
-        Loaded on first use.
-    projectors : Projectors
-        Of the encoder if that is loaded, else two tensors of its weights and nothing else.
     """
 
     def __init__(
@@ -51,48 +41,9 @@ class Backbone:
         device: str | None = None,
         made_with: str = "",
     ) -> None:
-        self.spec = spec
+        made_by = MadeBy("these embeddings were", projectors=made_with)
+        super().__init__(spec, offline=offline, device=device, made_by=made_by)
         self.cache = cache
-        self.offline = offline
-        self.device = device
-        self.made_with = made_with
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """The model."""
-        from isomix.encoders import load_encoder
-
-        return self._checked(load_encoder(self.spec, offline=self.offline, device=self.device))
-
-    @cached_property
-    def projectors(self) -> Projectors:
-        """Its last linear maps."""
-        if "encoder" in self.__dict__:
-            return self.encoder.projectors
-        projectors = Projectors.from_pretrained(self.spec, offline=self.offline)
-        self._check(projectors)
-        return projectors
-
-    def _checked(self, encoder: Encoder) -> Encoder:
-        self._check(encoder.projectors)
-        return encoder
-
-    def _check(self, projectors: Projectors) -> None:
-        if self.made_with not in ("", projectors.fingerprint):
-            raise FingerprintMismatchError(
-                f"the embeddings were made with projectors {self.made_with[:12]}, and {self.spec!r} has "
-                f"{projectors.fingerprint[:12]}. Name the model that made them."
-            )
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the encoder if it is loaded, else of the projectors."""
-        return self.encoder.fingerprint if "encoder" in self.__dict__ else self.projectors.fingerprint
-
-    @property
-    def logit_scale(self) -> float:
-        """Inverse temperature; 100, OpenAI's, where the weights do not say."""
-        return float(self.projectors.logit_scale or 100.0)
 
     def labels(self) -> dict[str, str]:
         """``model`` and ``pretrained`` as CLIP_benchmark writes them."""

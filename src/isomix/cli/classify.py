@@ -38,24 +38,19 @@ def command(
     Paths are those of the folder, list or table; with several of them they are absolute. CSV holds paths and labels as
     they are, also where they begin with = + - or @: do not open it in a spreadsheet that takes those for formulas.
     """
-    from isomix.cli.common import ExitCode, fail_usage, report_failures
+    from isomix.cli.common import ExitCode, check_output, report_failures
     from isomix.cli.progress import progress as progress_bar
-    from isomix.encoders import load_encoder
-    from isomix.errors import FileFormatError, FingerprintMismatchError
+    from isomix.encoders.lazy import LazyEncoder, MadeBy
+    from isomix.errors import FileFormatError
     from isomix.fewshot import load_classifier
 
-    if output is not None and output.exists() and not overwrite:
-        fail_usage(f"{output} exists already. Name another file, or add --overwrite.")
+    check_output(output, overwrite=overwrite)
     classifier = load_classifier(model)
     source = classifier.source_
     if "model" not in source:
         raise FileFormatError(f"{model} does not say which encoder it was fitted with. Make it with `isomix fit`.")
-    encoder = load_encoder(source["model"], offline=offline, device=device)
-    if encoder.fingerprint != source["fingerprint"]:
-        raise FingerprintMismatchError(
-            f"{model} was fitted on embeddings of {source['model']!r} with fingerprint {source['fingerprint'][:12]}, and that "
-            f"model now has fingerprint {encoder.fingerprint[:12]}. Fit it again."
-        )
+    made_by = MadeBy(f"{model} was", source["model"], encoder=source["fingerprint"])
+    encoder = LazyEncoder(source["model"], offline=offline, device=device, made_by=made_by).encoder
     failures: dict[str, str] = {}
     with _opened(output) as stream, progress_bar("pictures") as progress:
         write = _writer(stream, RowFormat.JSONL if as_json else form, classifier.classes_.tolist(), probabilities)

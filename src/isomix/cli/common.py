@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -15,6 +16,7 @@ from rich.console import Console
 
 __all__ = [
     "ExitCode",
+    "check_output",
     "fail_usage",
     "log",
     "open_streams",
@@ -101,6 +103,18 @@ def fail_usage(message: str) -> NoReturn:
 
 
 SHOWN_FAILURES = 5
+
+
+def check_output(path: Path | None, *, overwrite: bool) -> None:
+    """Stop with exit code 2, before any work, when a file cannot be written or would replace another one."""
+    from isomix._files import check_target
+    from isomix.errors import InputError
+
+    if path is not None:
+        try:
+            check_target(path, overwrite=overwrite)
+        except InputError as error:
+            fail_usage(str(error))
 
 
 def report_failures(failures: Mapping[str, str], listed_by: str = "") -> bool:

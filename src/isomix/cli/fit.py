@@ -35,7 +35,7 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Fit a classifier on a few pictures a class; folder names are the text."""
-    from isomix.cli.common import ExitCode, fail_usage, log, out, print_json, report_failures
+    from isomix.cli.common import ExitCode, check_output, fail_usage, log, out, print_json, report_failures
     from isomix.cli.progress import progress as progress_bar
     from isomix.encoders import load_encoder
     from isomix.encoders.prompts import check_templates, default_templates, encode_classes
@@ -48,8 +48,7 @@ def command(
         fail_usage(f"--method {method!r} is unknown; there are: {', '.join(sorted(CLASSIFIERS))}.")
     if zero_shot and no_text:
         fail_usage("--zero-shot takes classes by their names, and --no-text has no names. Choose one.")
-    if output.exists() and not overwrite:
-        fail_usage(f"{output} exists already. Name another file, or add --overwrite.")
+    check_output(output, overwrite=overwrite)
     encoder = load_encoder(model, offline=offline, device=device)
     templates = check_templates(template or default_templates(encoder))
     with progress_bar("pictures") as progress:

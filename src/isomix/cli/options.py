@@ -106,8 +106,8 @@ class SpaceName(enum.StrEnum):
     """Spaces to search in."""
 
     AUTO = "auto"
-    ORIGINAL = "original"
-    ISO = "iso"
+    PLAIN = "plain"
+    ISOCLIP = "isoclip"
     TEXT_PCA = "text-pca"
 
 
@@ -129,7 +129,7 @@ Space = Annotated[
     SpaceName,
     typer.Option(
         "--space",
-        help="auto: sentences search the original space, and pictures the adapted one where there is a band for the model.",
+        help="auto: sentences search the plain space, and pictures isoclip where there is a band for the model.",
     ),
 ]
 SavedSpace = Annotated[

@@ -46,14 +46,13 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Search a table of pictures with pictures or words."""
-    from isomix.cli.common import ExitCode, fail_usage, log, print_json, report_failures
+    from isomix.cli.common import ExitCode, check_output, fail_usage, log, print_json, report_failures
     from isomix.store import EmbeddingTable
     from isomix.store.search import TableSearch
 
     if as_json and (paths or null):
         fail_usage("--json and --paths are two formats of the same result. Choose one.")
-    if sheet is not None and sheet.exists() and not overwrite:
-        fail_usage(f"{sheet} exists already. Name another file, or add --overwrite.")
+    check_output(sheet, overwrite=overwrite)
     searcher = TableSearch(
         EmbeddingTable.open(table),
         model=model,
@@ -164,6 +163,7 @@ def _table(answer: Answer, width: int) -> Table:
 
 
 def _draw(answers: list[Answer], model: str, path: Path) -> None:
+    from isomix._files import writing
     from isomix.errors import InputError
     from isomix.plotting.sheets import Row, Tile, contact_sheet
 
@@ -180,7 +180,8 @@ def _draw(answers: list[Answer], model: str, path: Path) -> None:
         rows.append(Row(_query_tile(answer.query), tiles, _space_line(answer)))
     image = contact_sheet(rows, footer=f"model: {model}. Below each picture: cosine with the query.")
     try:
-        image.save(path)
+        with writing(path) as temporary:
+            image.save(temporary)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be written ({error}). Name a .png or .jpg file in a folder that exists."

@@ -29,12 +29,11 @@ def command(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Singular values of the operator between the modalities, beside random projectors."""
-    from isomix.cli.common import fail_usage, log, out, print_json
+    from isomix.cli.common import check_output, log, out, print_json
     from isomix.projectors import Projectors
     from isomix.spaces.spectrum import decompose, direction_shares, spectrum
 
-    if plot is not None and plot.exists() and not overwrite:
-        fail_usage(f"{plot} exists already. Name another file, or add --overwrite.")
+    check_output(plot, overwrite=overwrite)
     projectors = Projectors.from_pretrained(model, offline=offline)
     decomposition = decompose(projectors)
     described = spectrum(projectors, decomposition=decomposition)

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from isomix import __version__
 from isomix._arrays import check_integer
+from isomix._files import writing
 from isomix.demo.groups import Group, bundled_groups, own_group, pixel_vectors
 from isomix.demo.measure import Accuracy, Retrieval, Vectors, measure_few_shot, measure_retrieval
 from isomix.demo.sheet import ISOCLIP, PLAIN, Pictures, neighbour_sheet
@@ -163,12 +164,14 @@ def run_tour(
             log(f"{group.name}: measuring {len(pictures.paths)} pictures")
             tour.groups.append(_measure(pictures, encoder, template, draws, seed, tour))
         log("drawing")
-        neighbour_sheet(embedded, encoder.spec, seed).save(files["contact sheet"])
+        with writing(files["contact sheet"]) as temporary:
+            neighbour_sheet(embedded, encoder.spec, seed).save(temporary)
         _draw_figures(tour, files, encoder, iso)
     tour.files = {name: os.fspath(path) for name, path in files.items()}
     tour.seconds = time.monotonic() - started
     text = json.dumps(tour.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    files["all figures"].write_text(text + "\n", encoding="utf-8")
+    with writing(files["all figures"]) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return tour
 
 

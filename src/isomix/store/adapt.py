@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
 from isomix._files import check_target, writing
-from isomix.errors import FingerprintMismatchError, InputError, ModalityError
-from isomix.spaces import Space
+from isomix.errors import InputError, ModalityError
 from isomix.store.formats import check_layout, keeps_columns, open_embeddings, write_embeddings
 from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
+from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
-from isomix.store.table import EmbeddingTable, check_is_original
+from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.threads import overlapped
+
+if TYPE_CHECKING:
+    from isomix.spaces import Space
 
 __all__ = ["AdaptReport", "adapt", "adapt_column"]
 
@@ -137,7 +140,7 @@ def adapt(
     opened = open_embeddings(source, column=column, modality=space.modality)
     if final.exists() and final.samefile(opened.path):
         raise InputError(
-            f"{final} is the source itself. Name another target: the originals are what everything is made from."
+            f"{final} is the source itself. Name another target: the plain embeddings are what everything is made from."
         )
     _check_compatible(opened, space)
     report = AdaptReport(
@@ -186,7 +189,7 @@ def adapt_column(
     with Journal(Path(table_path)):
         source = open_embeddings(table_path)
         table = EmbeddingTable.open(table_path)
-        check_is_original(table)
+        check_is_plain(table)
         _check_compatible(source, space)
         done = 0
 
@@ -213,7 +216,7 @@ def _check_compatible(source: Source, space: Space) -> None:
     if made_by:
         raise InputError(
             f"{source.path} holds vectors that were adapted already, with {made_by.get('method')!r}. "
-            "Adapt the original embeddings."
+            "Adapt the plain embeddings that they were made from."
         )
     if source.rows == 0:
         raise InputError(f"{source.path} holds no rows. Expected at least one.")
@@ -226,17 +229,11 @@ def _check_compatible(source: Source, space: Space) -> None:
         raise ModalityError(
             f"{source.path} holds {source.modality} embeddings, and the space is for "
             f"{space.modality}-{space.modality} similarity. "
-            "Text-to-image search uses the original embeddings on both sides."
+            "Text-to-image search uses plain embeddings on both sides."
         )
-    table = getattr(source, "table", None)
-    expected = space.describe()["source"].get("projectors")
-    if isinstance(table, EmbeddingTable) and expected not in (None, table.metadata.projectors):
-        raise FingerprintMismatchError(
-            f"{source.path} was made with the model {table.metadata.model!r} "
-            f"(projectors {table.metadata.projectors[:12]}), and the space with "
-            f"{space.describe()['source'].get('model')!r} (projectors {expected[:12]}). "
-            "Make the space from the table's model."
-        )
+    if isinstance(source, TableSource):
+        made_for = space.describe()["source"]
+        source.table.made_by.check(str(made_for.get("model")), projectors=made_for.get("projectors", ""))
 
 
 def _record(source: Source, report: AdaptReport, dtype: str) -> dict[str, Any]:
@@ -296,21 +293,37 @@ class _BlockMapper:
         try:
             return _Mapped(self._transform(block.vectors), [])
         except InputError:
-            good = np.isfinite(block.vectors).all(axis=1) & (block.vectors != 0).any(axis=1)
+            good = self._have_direction(block.vectors)
             bad = [int(row) for row in np.flatnonzero(~good) + block.start]
             if not bad:
                 raise
             if not self.skip_bad:
                 shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
                 raise InputError(
-                    f"rows without a direction (NaN, infinite or all zeros): {shown}; there may be more further on. "
-                    "They usually stand for pictures that could not be read. Repair them, or skip them (--skip-bad): "
-                    "they become NaN, and no row moves."
+                    f"rows without a direction (NaN, infinite, all zeros, or zero in the space): {shown}; there may be "
+                    "more further on. They usually stand for pictures that could not be read. Repair them, or skip them "
+                    "(--skip-bad): they become NaN, and no row moves."
                 ) from None
         vectors = np.full((len(block.vectors), self.space.n_components_), np.nan, self.dtype)
         if good.any():
             vectors[good] = self._transform(np.ascontiguousarray(block.vectors[good]))
         return _Mapped(vectors, bad)
+
+    def _have_direction(self, vectors: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which rows of a block can be mapped; of what is finite and not zero, the space may still send some to zero."""
+        good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
+        try:
+            self._transform(np.ascontiguousarray(vectors[good]))
+        except InputError:
+            good[good] = [self._has_direction(row) for row in vectors[good]]
+        return good
+
+    def _has_direction(self, row: NDArray[Any]) -> bool:
+        try:
+            self._transform(row[None])
+        except InputError:
+            return False
+        return True
 
     def _transform(self, vectors: NDArray[Any]) -> NDArray[Any]:
         if vectors.dtype == np.float64:

@@ -19,7 +19,7 @@ from isomix.store.ledger import Failure
 from isomix.store.plan import EmbedReport, Plan, content_hash, make_plan
 from isomix.store.scan import Scan, SourceFile, scan
 from isomix.store.schema import ANNOTATIONS, TableMetadata
-from isomix.store.table import EmbeddingTable, check_is_original
+from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -137,7 +137,7 @@ def _metadata(encoder: Encoder, root: Path, path: Path, keep_features: bool) -> 
 
 
 def _check_goes_on(table: EmbeddingTable, found: Scan, keep_features: bool) -> None:
-    check_is_original(table)
+    check_is_plain(table)
     if table.root != found.root:
         raise InputError(
             f"{table.path} was made from {table.root}, and this source starts at {found.root}: every row would be "

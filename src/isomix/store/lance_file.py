@@ -13,6 +13,7 @@ from typing import Any
 from isomix._extras import require
 from isomix._files import discard
 from isomix.errors import InputError, IsomixError, TableError
+from isomix.store.schema import arrow
 
 __all__ = ["LanceFile", "check_table_path"]
 
@@ -66,10 +67,9 @@ class LanceFile:
     def _committed(self) -> bool:
         return any(self.path.glob("_versions/*.manifest"))
 
-    def create(self, schema: Any) -> None:
-        """Create it, empty, where nothing is."""
-        with self._errors("created"):
-            self._opened = _lance().write_dataset(schema.empty_table(), self.path, mode="create")
+    def create(self, schema: Any, batches: Iterable[Any] = ()) -> None:
+        """Create it where nothing is, in one commit; what is raised while the batches are made comes out as it is."""
+        self._write(self.path, schema, batches, "create")
 
     def drop(self) -> None:
         """Remove it from the disk, if it is there.
@@ -137,7 +137,9 @@ class LanceFile:
 
         What is raised while the batches are made comes out as it is, and nothing is changed.
         """
-        pyarrow = require("pyarrow", "app", "An embedding table")
+        self._write(self._dataset, schema, batches, "overwrite")
+
+    def _write(self, target: Any, schema: Any, batches: Iterable[Any], mode: str) -> None:
         raised: list[BaseException] = []
 
         def remembered() -> Iterator[Any]:
@@ -151,8 +153,8 @@ class LanceFile:
 
         try:
             with self._errors("written"):
-                reader = pyarrow.RecordBatchReader.from_batches(schema, remembered())
-                self._opened = _lance().write_dataset(reader, self._dataset, mode="overwrite")
+                reader = arrow().RecordBatchReader.from_batches(schema, remembered())
+                self._opened = _lance().write_dataset(reader, target, mode=mode)
         except TableError:
             if raised:
                 raise raised[0] from None

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isomix._extras import require
 from isomix.store.lance_file import LanceFile
+from isomix.store.schema import arrow
 
 __all__ = ["LEDGER_ENDING", "Failure", "Ledger"]
 
@@ -68,7 +68,7 @@ class Ledger:
             self._lance.create(schema)
         now = datetime.now(UTC)
         rows = [{**failure._asdict(), "time": now} for failure in failures]
-        self._lance.append(require("pyarrow", "app", "An embedding table").Table.from_pylist(rows, schema=schema))
+        self._lance.append(arrow().Table.from_pylist(rows, schema=schema))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take files off it."""
@@ -81,7 +81,7 @@ class Ledger:
 
 
 def _schema() -> Any:
-    pa = require("pyarrow", "app", "An embedding table")
+    pa = arrow()
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),

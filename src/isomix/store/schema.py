@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isomix._extras import require
 from isomix.errors import FileFormatError, TableError
 
-__all__ = ["ANNOTATIONS", "TableMetadata", "table_schema", "vector_array", "vector_matrix", "vector_type"]
+__all__ = ["ANNOTATIONS", "TableMetadata", "arrow", "table_schema", "vector_array", "vector_matrix", "vector_type"]
 
 FORMAT_VERSION = 1
 KEY = b"isomix"
@@ -98,19 +98,20 @@ class TableMetadata:
             raise TableError(f"{where}: its isomix metadata cannot be used ({error}).") from error
 
 
-def _arrow() -> Any:
+def arrow() -> Any:
+    """The package pyarrow, imported when it is needed."""
     return require("pyarrow", "app", "An embedding table")
 
 
 def vector_type(width: int, dtype: str = "float16") -> Any:
     """Arrow type of a column of vectors."""
-    pyarrow = _arrow()
+    pyarrow = arrow()
     return pyarrow.list_(pyarrow.from_numpy_dtype(np.dtype(dtype)), width)
 
 
 def table_schema(metadata: TableMetadata) -> Any:
     """Arrow schema of a new table: one row an image."""
-    pa = _arrow()
+    pa = arrow()
     fields = [
         pa.field("id", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),
@@ -129,7 +130,7 @@ def table_schema(metadata: TableMetadata) -> Any:
 
 def vector_array(matrix: NDArray[Any]) -> Any:
     """A matrix as an Arrow array of fixed-size lists."""
-    pa = _arrow()
+    pa = arrow()
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).ravel()), matrix.shape[1])
 
 

@@ -15,27 +15,26 @@ from numpy.typing import NDArray
 
 from isomix._arrays import as_matrix, check_integer
 from isomix.encoders.images import image_extensions
-from isomix.errors import BandError, FingerprintMismatchError, InputError, ModalityError
+from isomix.encoders.lazy import LazyEncoder
+from isomix.errors import BandError, InputError, ModalityError
 from isomix.neighbors import search
-from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, TextPCA, published_band
-from isomix.spaces.base import Space
 from isomix.store.scan import source_file
-from isomix.store.table import EmbeddingTable, check_is_original
+from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
+    from isomix.spaces import IsoCLIP, TextPCA
 
 __all__ = ["SPACE_NAMES", "Answer", "Hit", "Query", "TableSearch"]
 
-SPACE_NAMES = ("auto", "original", "iso", "text-pca")
+SPACE_NAMES = ("auto", "plain", "isoclip", "text-pca")
 ROW_ID = re.compile(r"[0-9a-f]{32}")
 Vector = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Query:
-    """One query, with its original embedding.
+    """One query, with its plain embedding: the model's own.
 
     Attributes
     ----------
@@ -73,9 +72,9 @@ class Answer:
     ----------
     query : Query
     space : str
-        ``"original"``, ``"iso"`` or ``"text-pca"``.
+        ``"plain"``, ``"isoclip"`` or ``"text-pca"``.
     note : str
-        The band or width of the space, or why an image query stayed in the original one.
+        The band or width of the space, or why an image query stayed in the plain one.
     hits : list of Hit
         Best first.
     """
@@ -96,7 +95,7 @@ class TableSearch:
     model : str, optional
         Where to load the table's model from, when it is not where it was. Default: the model that the table names.
     k_top, k_bottom : int, optional
-        Band of the space ``iso``. Default: the published band of the table's model.
+        Band of the space ``isoclip``. Default: the published band of the table's model.
     sentences : sequence of str, optional
         Bank of the space ``text-pca``. Default: everyday nouns in the model's own prompt.
     offline : bool
@@ -121,49 +120,33 @@ class TableSearch:
         offline: bool = False,
         device: str | None = None,
     ) -> None:
-        check_is_original(table)
+        check_is_plain(table)
         if (k_top is None) != (k_bottom is None):
             raise BandError(f"got k_top={k_top} and k_bottom={k_bottom}: give both, or neither for the published band.")
         self.table = table
-        self.model = model or table.metadata.model
+        self.model = LazyEncoder(model or table.metadata.model, offline=offline, device=device, made_by=table.made_by)
         self.k_top, self.k_bottom = k_top, k_bottom
         self.sentences = sentences
-        self.offline = offline
-        self.device = device
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The table's model, loaded on first use; its fingerprint is checked."""
-        from isomix.encoders import load_encoder
-
-        encoder = load_encoder(self.model, offline=self.offline, device=self.device)
-        self.table.check_encoder(encoder)
-        return encoder
+        return self.model.encoder
 
     @cached_property
-    def projectors(self) -> Projectors:
-        """The projectors of the table's model; two tensors are read, not the model."""
-        if "encoder" in self.__dict__:
-            return self.encoder.projectors
-        projectors = Projectors.from_pretrained(self.model, offline=self.offline)
-        made_with = self.table.metadata.projectors
-        if projectors.fingerprint != made_with:
-            raise FingerprintMismatchError(
-                f"{self.table.path} was made with projectors {made_with[:12]} of {self.table.metadata.model!r}, and {self.model!r} now "
-                f"has projectors {projectors.fingerprint[:12]}. Name the table's own model, or search the original space."
-            )
-        return projectors
+    def isoclip(self) -> IsoCLIP:
+        """The space ``isoclip``; of the model, two tensors are read."""
+        from isomix.spaces import IsoCLIP
 
-    @cached_property
-    def iso(self) -> IsoCLIP:
-        """The space ``iso``."""
         if self.k_top is not None:
-            return IsoCLIP(self.projectors, k_top=self.k_top, k_bottom=self.k_bottom).fit()
-        return IsoCLIP(self.projectors, band=self.table.metadata.model).fit()
+            return IsoCLIP(self.model.projectors, k_top=self.k_top, k_bottom=self.k_bottom).fit()
+        return IsoCLIP(self.model.projectors, band=self.table.metadata.model).fit()
 
     @cached_property
     def text_pca(self) -> TextPCA:
         """The space ``text-pca``."""
+        from isomix.spaces import TextPCA
+
         sentences = self.sentences
         if sentences is None:
             from isomix.encoders.prompts import default_templates, nouns
@@ -306,9 +289,9 @@ class TableSearch:
             From :meth:`read`.
         k : int
             Hits per query.
-        space : {"auto", "original", "iso", "text-pca"}
-            ``auto``: sentences in the original space; everything else in ``iso`` if there is a band for the table's model, and in
-            the original space if not.
+        space : {"auto", "plain", "isoclip", "text-pca"}
+            ``auto``: sentences in the plain space; everything else in ``isoclip`` if there is a band for the table's model, and
+            in the plain space if not.
         with_self : bool
             Let a query that is in the table find itself.
 
@@ -322,7 +305,7 @@ class TableSearch:
         ModalityError
             A sentence in an adapted space.
         BandError
-            ``iso``, and no band is published for the model or given.
+            ``isoclip``, and no band is published for the model or given.
         """
         k = check_integer(k, "k", minimum=1)
         if space not in SPACE_NAMES:
@@ -340,35 +323,38 @@ class TableSearch:
     def _place(self, query: Query, space: str) -> tuple[str, str]:
         """Space of a query, and what to say about it."""
         if query.kind == "text":
-            if space not in ("auto", "original"):
+            if space not in ("auto", "plain"):
                 raise ModalityError(
                     f"the sentence {query.name!r} cannot be compared with pictures in the space {space!r}, which holds image-image "
-                    "similarity. Use the space 'original', or name a picture ('image:…')."
+                    "similarity. Use the space 'plain', or name a picture ('image:…')."
                 )
-            return "original", ""
+            return "plain", ""
         if space == "auto":
-            problem = self._no_iso()
-            return ("original", problem) if problem else ("iso", self._note("iso"))
+            problem = self._no_isoclip()
+            return ("plain", problem) if problem else ("isoclip", self._note("isoclip"))
         return space, self._note(space)
 
-    def _no_iso(self) -> str:
-        """Why image queries stay in the original space by default; empty when they do not."""
+    def _no_isoclip(self) -> str:
+        """Why image queries stay in the plain space by default; empty when they do not."""
+        from isomix.spaces import published_band
+
         if self.k_top is None:
             try:
                 published_band(self.table.metadata.model)
             except BandError:
                 return "no band is published for this model; give --k-top and --k-bottom"
-        return "the model's head has a bias" if self.projectors.image_bias is not None else ""
+        return "the model's head has a bias" if self.model.projectors.image_bias is not None else ""
 
     def _note(self, space: str) -> str:
-        if space == "iso":
-            return f"IsoCLIP, k_top {self.iso.band_.k_top}, k_bottom {self.iso.band_.k_bottom}, {self.iso.band_source_}"
+        if space == "isoclip":
+            band = self.isoclip.band_
+            return f"IsoCLIP, k_top {band.k_top}, k_bottom {band.k_bottom}, {self.isoclip.band_source_}"
         return f"Text PCA, {self.text_pca.n_components_} directions" if space == "text-pca" else ""
 
     def _nearest(self, vectors: Vector, space: str, k: int) -> tuple[Vector, NDArray[np.int64]]:
-        if space == "original":
+        if space == "plain":
             return search(vectors, self.table.iter_embeddings(), k)
-        fitted: Space = self.iso if space == "iso" else self.text_pca
+        fitted = self.isoclip if space == "isoclip" else self.text_pca
         for name, description in self.table.derived.items():
             if description.get("fingerprint") == fitted.fingerprint:
                 return search(fitted.transform(vectors), self.table.iter_embeddings(name), k)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._extras import require
-from isomix.errors import FingerprintMismatchError, InputError, TableError
+from isomix.encoders.lazy import MadeBy
+from isomix.errors import InputError, TableError
 from isomix.store.lance_file import LanceFile
 from isomix.store.ledger import Ledger
-from isomix.store.schema import TableMetadata, table_schema, vector_array, vector_matrix, vector_type
+from isomix.store.schema import TableMetadata, arrow, table_schema, vector_array, vector_matrix, vector_type
 
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
 
-__all__ = ["EmbeddingTable", "check_is_original"]
+__all__ = ["EmbeddingTable", "check_is_plain"]
 
 
 class EmbeddingTable:
@@ -86,18 +86,14 @@ class EmbeddingTable:
         """
         table = cls(LanceFile(path))
         if encoder is not None:
-            table.check_encoder(encoder)
+            table.made_by.check_encoder(encoder)
         return table
 
-    def check_encoder(self, encoder: Encoder) -> None:
-        """Raise :class:`FingerprintMismatchError` unless ``encoder`` made this table."""
+    @property
+    def made_by(self) -> MadeBy:
+        """The model that made it, to check another one against."""
         made = self.metadata
-        if made.fingerprint != encoder.fingerprint:
-            raise FingerprintMismatchError(
-                f"{self.path} was made with the model {made.model!r} (fingerprint {made.fingerprint[:12]}), "
-                f"and now {encoder.spec!r} (fingerprint {encoder.fingerprint[:12]}) is used. Their embeddings cannot "
-                "be compared: use the table's own model, or make another table."
-            )
+        return MadeBy(f"{self.path} was", made.model, made.projectors, made.fingerprint)
 
     @property
     def count(self) -> int:
@@ -115,7 +111,7 @@ class EmbeddingTable:
     @property
     def columns(self) -> list[str]:
         """Names of all columns."""
-        return list(self._lance.schema.names)
+        return list(self.schema.names)
 
     @property
     def derived(self) -> dict[str, Mapping[str, Any]]:
@@ -127,6 +123,15 @@ class EmbeddingTable:
         """Folder that relative paths start from."""
         return (self.path.parent / self.metadata.root).resolve()
 
+    @property
+    def schema(self) -> Any:
+        """Arrow schema of its columns."""
+        return self._lance.schema
+
+    def iter_batches(self, columns: Sequence[str], *, rows: int = 8192) -> Iterator[Any]:
+        """Arrow record batches of some columns, in the order of the table; each has at most ``rows`` rows."""
+        return self._lance.scan(columns, rows)
+
     def vector_dim(self, column: str = "embedding") -> int:
         """Width of a column of vectors.
 
@@ -135,21 +140,21 @@ class EmbeddingTable:
         InputError
             No such column.
         """
-        names = [f.name for f in self._lance.schema if hasattr(f.type, "list_size")]
+        names = [f.name for f in self.schema if hasattr(f.type, "list_size")]
         if column not in names:
             raise InputError(f"{self.path} has no vectors called {column!r}; it has {', '.join(names)}.")
-        return int(self._lance.schema.field(column).type.list_size)
+        return int(self.schema.field(column).type.list_size)
 
     def iter_embeddings(self, column: str = "embedding", *, rows: int = 8192) -> Iterator[NDArray[Any]]:
         """Vectors block by block, in the order of the table; each block has at most ``rows`` rows."""
         width = self.vector_dim(column)
-        for batch in self._lance.scan([column], rows):
+        for batch in self.iter_batches([column], rows=rows):
             yield vector_matrix(batch.column(0), width)
 
     def embeddings(self, column: str = "embedding") -> NDArray[Any]:
         """All vectors of a column, shape (n, width), as they are stored (float16; features float32)."""
         width = self.vector_dim(column)
-        dtype = self._lance.schema.field(column).type.value_type.to_pandas_dtype()
+        dtype = self.schema.field(column).type.value_type.to_pandas_dtype()
         result = np.empty((self.count, width), dtype)
         start = 0
         for block in self.iter_embeddings(column):
@@ -183,7 +188,7 @@ class EmbeddingTable:
         if ids is not None:
             return self._rows_by_id(list(ids), wanted)
         if indices is None:
-            batches = (batch.to_pylist() for batch in self._lance.scan(wanted))
+            batches = (batch.to_pylist() for batch in self.iter_batches(wanted))
             return [row for batch in batches for row in batch]
         asked = np.asarray(indices, dtype=np.int64).ravel()
         if asked.size and (asked.min() < 0 or asked.max() >= self.count):
@@ -206,7 +211,7 @@ class EmbeddingTable:
 
     def _check_columns(self, columns: Sequence[str] | None) -> list[str]:
         if columns is None:
-            return [f.name for f in self._lance.schema if not hasattr(f.type, "list_size")]
+            return [f.name for f in self.schema if not hasattr(f.type, "list_size")]
         unknown = [name for name in columns if name not in self.columns]
         if unknown:
             raise InputError(f"{self.path} has no column {unknown[0]!r}; it has {', '.join(self.columns)}.")
@@ -224,8 +229,8 @@ class EmbeddingTable:
         columns : mapping
             Column → values; matrices for vectors. Columns that are left out become null.
         """
-        pa = require("pyarrow", "app", "An embedding table")
-        schema = self._lance.schema
+        pa = arrow()
+        schema = self.schema
         rows = len(columns["id"])
         arrays = []
         for spec in schema:
@@ -250,12 +255,12 @@ class EmbeddingTable:
         ----------
         values : mapping of id to mapping of column to value
         """
-        pa = require("pyarrow", "app", "An embedding table")
-        schema = self._lance.schema
+        pa = arrow()
+        schema = self.schema
         changed = sorted({name for row in values.values() for name in row})
 
         def batches() -> Iterator[Any]:
-            for batch in self._lance.scan(schema.names):
+            for batch in self.iter_batches(schema.names):
                 ids = batch.column("id").to_pylist()
                 if any(identifier in values for identifier in ids):
                     for name in changed:
@@ -292,13 +297,13 @@ class EmbeddingTable:
         InputError
             The name belongs to a column that is not derived.
         """
-        pa = require("pyarrow", "app", "An embedding table")
+        pa = arrow()
         if not name.isidentifier() or (name in self.columns and name not in self.derived):
             raise InputError(
                 f"{name!r} cannot name a derived column of {self.path}: expected letters, digits and '_', and none of "
                 f"{', '.join(c for c in self.columns if c not in self.derived)}."
             )
-        kept = [spec for spec in self._lance.schema if spec.name != name]
+        kept = [spec for spec in self.schema if spec.name != name]
         metadata = self.metadata.with_derived(name, description)
         schema = pa.schema([*kept, pa.field(name, vector_type(width))], metadata=metadata.encode())
         source_width = self.vector_dim("embedding")
@@ -307,7 +312,7 @@ class EmbeddingTable:
             waiting: list[Any] = []
 
             def inputs() -> Iterator[NDArray[Any]]:
-                for batch in self._lance.scan([spec.name for spec in kept]):
+                for batch in self.iter_batches([spec.name for spec in kept]):
                     waiting.append(batch)
                     yield vector_matrix(batch.column("embedding"), source_width)
 
@@ -339,7 +344,7 @@ class EmbeddingTable:
         return f"EmbeddingTable({os.fspath(self.path)!r}, {self.count} images, model={self.metadata.model!r})"
 
 
-def check_is_original(table: EmbeddingTable) -> None:
+def check_is_plain(table: EmbeddingTable) -> None:
     """Raise :class:`TableError` when a table's embeddings are adapted ones."""
     space = table.metadata.space
     if space is not None:

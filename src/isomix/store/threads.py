@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
 __all__ = ["overlapped"]
 
 T = TypeVar("T")
@@ -21,6 +19,8 @@ def overlapped(items: Iterable[T], function: Callable[[T], R]) -> Iterator[tuple
 
     The linear algebra library gets one thread in each, so that conversions and products of different blocks overlap.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     waiting: deque[tuple[T, Future[R]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="isomix-adapt")

@@ -142,10 +142,10 @@ def _number(name: str, labels: Sequence[Any], rows: Sequence[str]) -> tuple[list
 
 def read_table(name: str, path: str) -> Samples:
     """A table of embeddings with labels; its model is needed for texts and projectors only."""
-    from isomix.store.table import EmbeddingTable, check_is_original
+    from isomix.store.table import EmbeddingTable, check_is_plain
 
     table = EmbeddingTable.open(path)
-    check_is_original(table)
+    check_is_plain(table)
     rows = table.rows(columns=["path", "label", "split"])
     if not rows:
         raise InputError(f"{name}: the table is empty.")

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from isomix._extras import require
 from isomix.errors import InputError
 from isomix.store.formats.base import Block, Job, Pairs, Source
 from isomix.store.lance_file import LanceFile
-from isomix.store.schema import table_schema, vector_array, vector_matrix
+from isomix.store.schema import arrow, table_schema, vector_array, vector_matrix
 from isomix.store.table import EmbeddingTable
 
 __all__ = ["TableSource", "write_table"]
@@ -31,8 +30,7 @@ class TableSource(Source):
         self.table = EmbeddingTable.open(path)
         self.column = column or "embedding"
         self.rows, self.width = self.table.count, self.table.vector_dim(self.column)
-        self._lance = LanceFile(path)
-        schema = self._lance.schema
+        schema = self.table.schema
         self.dtype = np.dtype(schema.field(self.column).type.value_type.to_pandas_dtype())
         self.other_fields = [field for field in schema if not hasattr(field.type, "list_size")]
         self.other_columns = [field.name for field in self.other_fields]
@@ -42,7 +40,7 @@ class TableSource(Source):
     def blocks(self, rows: int) -> Iterator[Block]:
         """Rows in the order of the table."""
         start = 0
-        for batch in self._lance.scan([*self.other_columns, self.column], rows):
+        for batch in self.table.iter_batches([*self.other_columns, self.column], rows=rows):
             vectors = vector_matrix(batch.column(self.column), self.width)
             yield Block("0", start, vectors, batch.drop_columns([self.column]))
             start += len(batch)
@@ -74,15 +72,13 @@ def write_table(path: Path, final: Path, pairs: Pairs, job: Job) -> None:
         root=os.path.relpath(root, folder) if root.is_relative_to(folder) else os.fspath(root),
     )
     schema = table_schema(metadata)
-    lance = LanceFile(path)
-    lance.create(schema)
 
     def batches() -> Iterator[Any]:
-        pa = require("pyarrow", "app", "An embedding table")
+        pa = arrow()
         for block, vectors in pairs:
             columns = [
                 vector_array(vectors) if name == "embedding" else block.columns.column(name) for name in schema.names
             ]
             yield pa.record_batch(columns, schema=schema)
 
-    lance.replace(schema, batches())
+    LanceFile(path).create(schema, batches())
