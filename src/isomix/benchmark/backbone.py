@@ -15,7 +15,7 @@ from isomix.encoders.base import Encoder
 from isomix.encoders.prompts import default_templates
 from isomix.errors import FingerprintMismatchError
 from isomix.projectors import Projectors
-from isomix.projectors.sources import split_spec
+from isomix.projectors.model_spec import parse_spec
 
 __all__ = ["Backbone"]
 
@@ -96,10 +96,10 @@ class Backbone:
 
     def labels(self) -> dict[str, str]:
         """``model`` and ``pretrained`` as CLIP_benchmark writes them."""
-        scheme, name = split_spec(self.spec)
-        if scheme == "openclip" and "/" in name and not name.startswith(("hf-hub:", "local-dir:")):
-            model, _, pretrained = name.rpartition("/")
-            return {"model": model, "pretrained": pretrained}
+        spec = parse_spec(self.spec)
+        scheme, name = spec
+        if scheme == "openclip" and (weights := spec.open_clip().weights):
+            return {"model": spec.open_clip().place, "pretrained": weights}
         if scheme == "embedded":
             return {"model": scheme, "pretrained": name or "converged"}
         return {"model": name, "pretrained": scheme}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy.special
 from numpy.typing import ArrayLike
 
 from isomix._arrays import Doubles, Floats, as_matrix, blocks
@@ -28,10 +27,14 @@ _CUBIC = 0.044715
 
 
 def _gelu(x: Floats) -> Floats:
+    import scipy.special
+
     return np.asarray(0.5 * x * (1 + scipy.special.erf(x * np.sqrt(0.5).item())))
 
 
 def _gelu_slope(x: Doubles) -> Doubles:
+    import scipy.special
+
     density = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
     return np.asarray(0.5 * (1 + scipy.special.erf(x * np.sqrt(0.5))) + x * density)
 
@@ -61,6 +64,7 @@ def name_activation(function: Callable[[Floats], ArrayLike]) -> str:
 
     Examples
     --------
+    >>> import scipy.special
     >>> name_activation(lambda x: x * scipy.special.ndtr(x))
     'gelu'
     """
@@ -251,14 +255,8 @@ class Linearisation:
 
     def apply_to(self, projectors: Projectors) -> Projectors:
         """The pair with this map as its image side, in float32; the text side stays."""
-        return Projectors(
-            self.weight.astype(np.float32),
-            projectors.text,
-            image_bias=self.bias.astype(np.float32),
-            text_bias=projectors.text_bias,
-            logit_scale=projectors.logit_scale,
-            source=projectors.source,
-            linearised_at=self.point,
+        return projectors.replace(
+            image=self.weight.astype(np.float32), image_bias=self.bias.astype(np.float32), linearised_at=self.point
         )
 
 

@@ -18,7 +18,8 @@ from isomix.encoders.images import image_extensions
 from isomix.errors import BandError, FingerprintMismatchError, InputError, ModalityError
 from isomix.neighbors import search
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, TextPCA, published_band
+from isomix.spaces import IsoCLIP, TextPCA, preset_band
+from isomix.spaces.bands import parse_band
 from isomix.spaces.base import Space
 from isomix.store.scan import source_file
 from isomix.store.table import EmbeddingTable, check_is_original
@@ -95,8 +96,8 @@ class TableSearch:
         With a model's own embeddings.
     model : str, optional
         Where to load the table's model from, when it is not where it was. Default: the model that the table names.
-    k_top, k_bottom : int, optional
-        Band of the space ``iso``. Default: the published band of the table's model.
+    band : str or pair of int
+        Of the space ``iso``, as for :class:`isomix.IsoCLIP`. Default: the preset band of the table's model.
     sentences : sequence of str, optional
         Bank of the space ``text-pca``. Default: everyday nouns in the model's own prompt.
     offline : bool
@@ -115,18 +116,15 @@ class TableSearch:
         table: EmbeddingTable,
         *,
         model: str | None = None,
-        k_top: int | None = None,
-        k_bottom: int | None = None,
+        band: str | tuple[int, int] = "preset",
         sentences: Sequence[str] | None = None,
         offline: bool = False,
         device: str | None = None,
     ) -> None:
         check_is_original(table)
-        if (k_top is None) != (k_bottom is None):
-            raise BandError(f"got k_top={k_top} and k_bottom={k_bottom}: give both, or neither for the published band.")
         self.table = table
         self.model = model or table.metadata.model
-        self.k_top, self.k_bottom = k_top, k_bottom
+        self.band = parse_band(band)
         self.sentences = sentences
         self.offline = offline
         self.device = device
@@ -157,9 +155,8 @@ class TableSearch:
     @cached_property
     def iso(self) -> IsoCLIP:
         """The space ``iso``."""
-        if self.k_top is not None:
-            return IsoCLIP(self.projectors, k_top=self.k_top, k_bottom=self.k_bottom).fit()
-        return IsoCLIP(self.projectors, band=self.table.metadata.model).fit()
+        band = self.table.metadata.model if self.band == "preset" else self.band
+        return IsoCLIP(self.projectors, band=band).fit()
 
     @cached_property
     def text_pca(self) -> TextPCA:
@@ -313,7 +310,7 @@ class TableSearch:
         ModalityError
             A sentence in an adapted space.
         BandError
-            ``iso``, and no band is published for the model or given.
+            ``iso``, and there is no preset band for the model and none is given.
         """
         k = check_integer(k, "k", minimum=1)
         if space not in SPACE_NAMES:
@@ -344,16 +341,16 @@ class TableSearch:
 
     def _no_iso(self) -> str:
         """Why image queries stay in the original space by default; empty when they do not."""
-        if self.k_top is None:
+        if self.band == "preset":
             try:
-                published_band(self.table.metadata.model)
+                preset_band(self.table.metadata.model)
             except BandError:
-                return "no band is published for this model; give --k-top and --k-bottom"
+                return "there is no preset band for this model; give --band"
         return "the model's head has a bias" if self.projectors.image_bias is not None else ""
 
     def _note(self, space: str) -> str:
         if space == "iso":
-            return f"IsoCLIP, k_top {self.iso.band_.k_top}, k_bottom {self.iso.band_.k_bottom}, {self.iso.band_source_}"
+            return f"{self.iso.band_.words(self.iso.rank_)}, {self.iso.band_source_}"
         return f"Text PCA, {self.text_pca.n_components_} directions" if space == "text-pca" else ""
 
     def _nearest(self, vectors: Vector, space: str, k: int) -> tuple[Vector, NDArray[np.int64]]:
