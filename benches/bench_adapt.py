@@ -70,7 +70,7 @@ def main() -> None:
     projectors = Projectors(rng.standard_normal((WIDTH, 768)), rng.standard_normal((WIDTH, WIDTH)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        IsoCLIP(projectors, k_top=150, k_bottom=50).fit().save(folder / "iso.safetensors")
+        IsoCLIP(projectors, band=(150, 50)).fit().save(folder / "iso.safetensors")
         space = load_space(folder / "iso.safetensors")
         make_source(folder / "source.npy", options.rows)
         make_source(folder / "small.npy", 20_000)

@@ -19,9 +19,10 @@ import numpy as np
 
 from isomix import IsoCLIP, Projectors, TextPCA, load_encoder, retrieval_metrics
 from isomix.encoders.prompts import nouns
-from isomix.linalg import coordinate_map, normalize_rows
+from isomix.linalg import normalize_rows
 from isomix.spaces.band_selection import Sample, band_grid, choose
 from isomix.spaces.bands import Band
+from isomix.spaces.operator import InterModalOperator
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -43,20 +44,19 @@ def score_all(coordinates: Any, gram: Any, labels: Any, bands: list[Band]) -> di
 
 def study_isoclip(name: str, projectors: Projectors, E: Any, labels: Any, bank: Any = None) -> dict[str, Any]:
     """Every band of the grid, then what the automatic ways choose."""
-    whole = IsoCLIP(projectors, k_top=0, k_bottom=0, compact=False).fit()
-    coordinates = normalize_rows(E) @ coordinate_map(np.asarray(projectors.image, np.float64), whole.directions_).T
-    F = projectors.image @ whole.directions_
-    scores = score_all(coordinates, F.T @ F, labels, band_grid(whole.rank_))
+    operator = InterModalOperator(projectors)
+    coordinates, F = operator.coordinates(E, "image"), operator.projected("image")
+    scores = score_all(coordinates, F.T @ F, labels, band_grid(operator.rank))
     best = max(scores, key=scores.__getitem__)
     row: dict[str, Any] = {"task": name, "plain": mean_average_precision(normalize_rows(E), labels)}
-    row |= {"best": scores[best], "best_band": f"{best.k_top}/{best.k_bottom}"}
+    row |= {"best": scores[best], "best_band": str(best)}
     ways: dict[str, tuple[Any, ...]] = {"spectrum": (), "embeddings": (E,), "labels": (E, labels)}
     if bank is not None:
         ways["sentences"] = (E,)
     for way, arguments in ways.items():
         space = IsoCLIP(projectors, band="auto").fit(*arguments, bank=bank if way == "sentences" else None)
         row[way] = mean_average_precision(space.transform(E), labels)
-        row[f"{way}_band"] = f"{space.band_.k_top}/{space.band_.k_bottom}"
+        row[f"{way}_band"] = str(space.band_)
     return row | variations(coordinates, F, labels, best)
 
 

@@ -1,13 +1,14 @@
-"""Lazy imports of optional dependencies, with an error that names the extra."""
+"""Optional packages: imported where they are used, with an error that names the extra."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 from isomix.errors import MissingExtraError
 
-__all__ = ["require"]
+__all__ = ["first_line", "require", "require_open_clip"]
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
@@ -34,3 +35,29 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {module.partition('.')[0]!r}, which cannot be imported ({error}). "
             f"Install it with: pip install 'isomix[{extra}]'"
         ) from error
+
+
+def require_open_clip(purpose: str) -> Any:
+    """The package open_clip.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed, or the torchvision beside it does not belong to this torch.
+    """
+    try:
+        return require("open_clip", "openclip", purpose)
+    except (MissingExtraError, RuntimeError, AttributeError) as error:
+        if "torchvision" not in str(error):
+            raise
+        raise MissingExtraError(
+            f"open_clip cannot be imported: {first_line(error)}. The torchvision that is installed was built for "
+            "another torch (PyPI's needs CUDA, even beside a torch for the CPU), or there is none. Install both in one "
+            "command and from one place, for example: pip install --force-reinstall torch torchvision --index-url "
+            "https://download.pytorch.org/whl/cpu. An 'hf:' encoder needs no torchvision."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The start of an error's message, short enough to stand within another."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

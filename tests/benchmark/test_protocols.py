@@ -49,7 +49,7 @@ def test_retrieval_searches_the_gallery_split(samples: Samples, backbone: Backbo
     chosen = sides(samples)
     fitted = fit_on(samples, chosen.gallery, "isoclip:4/32", backbone, no_bank)
     found = retrieval(samples, fitted)
-    Z = IsoCLIP(backbone.projectors, k_top=4, k_bottom=32).fit().transform_features(samples.vectors.features)
+    Z = IsoCLIP(backbone.projectors, band=(4, 32)).fit().transform_features(samples.vectors.features)
     test, train = SPLITS == "test", SPLITS == "train"
     wanted = retrieval_metrics(Z[test], samples.labels[test], Z[train], samples.labels[train])
     assert found.metrics["mean_average_precision"] == pytest.approx(wanted["mean_average_precision"], abs=1e-9)
@@ -111,7 +111,7 @@ def test_methods_see_the_gallery_and_the_bank_alone(
     [
         ("magic", "method: got 'magic', expected one of plain"),
         ("plain:3", "it takes no argument"),
-        ("isoclip:high", "expected nothing, 'auto', or a band"),
+        ("isoclip:high", "no preset band for the backbone 'high'"),
         ("text-pca:half", "expected a number of components"),
         ("isoclip:100/150", "rank"),
         ("ovi", "ovi turns text queries, and these are image queries"),

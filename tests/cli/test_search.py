@@ -51,7 +51,7 @@ def test_a_row_is_searched_in_the_adapted_space_without_itself(searcher, table):
     queries, failures = searcher.read(["row:7"])
     (answer,) = searcher.search(queries, 4)
     assert (failures, answer.space, answer.query.kind) == ({}, "isoclip", "row")
-    assert answer.note == "IsoCLIP, k_top 0, k_bottom 72, published"
+    assert answer.note == "cuts the 0 largest and 72 smallest of 192 directions, preset"
     assert [hit.number for hit in answer.hits] == [i for i in expected if i != 7][:4]
     np.testing.assert_allclose([hit.score for hit in answer.hits], cosines[[h.number for h in answer.hits]], atol=1e-3)
     (with_self,) = searcher.search(queries, 4, with_self=True)
@@ -151,11 +151,11 @@ def test_a_derived_column_is_used(table, tmp_path):
 
 def test_bands(table, searcher):
     stored = EmbeddingTable.open(table)
-    given = TableSearch(stored, k_top=1, k_bottom=2)
+    given = TableSearch(stored, band=(1, 2))
     (answer,) = given.search(given.read(["row:0"])[0], 1)
-    assert answer.note == "IsoCLIP, k_top 1, k_bottom 2, given"
-    with pytest.raises(BandError, match="give both"):
-        TableSearch(stored, k_top=1)
+    assert answer.note == "cuts the 1 largest and 2 smallest of 192 directions, given"
+    with pytest.raises(BandError, match="two counts"):
+        TableSearch(stored, band=(1,))
     trained = TableSearch(stored, model="embedded:as-trained")
     with pytest.raises(FingerprintMismatchError):
         trained.search(trained.read(["row:0"])[0], 1)
@@ -163,13 +163,13 @@ def test_bands(table, searcher):
         trained.read(["a sentence"])
 
 
-def test_a_model_without_a_published_band_stays_in_the_plain_space(photos, tmp_path):
+def test_a_model_without_a_preset_band_stays_in_the_plain_space(photos, tmp_path):
     embed(photos / "alien", tmp_path / "t.lance", isomix.load_encoder("embedded:as-trained"))
     searcher = TableSearch(EmbeddingTable.open(tmp_path / "t.lance"))
     queries, _ = searcher.read(["row:0"])
     (answer,) = searcher.search(queries, 1)
     assert answer.space == "plain"
-    assert "no band is published" in answer.note
+    assert "there is no preset band" in answer.note
     with pytest.raises(BandError):
         searcher.search(queries, 1, space="isoclip")
 
@@ -207,7 +207,7 @@ def test_the_printed_table_fits_80_columns(cli, table):
     result = cli("search", table, "row:7", "a banana", "-k", 3)
     assert result.code == 0
     assert max(map(len, result.out.splitlines())) <= 80
-    assert "isoclip space (IsoCLIP, k_top 0, k_bottom 72, published)" in result.out
+    assert "isoclip space (cuts the 0 largest and 72 smallest of 192 directions, preset)" in result.out
     assert "plain space" in result.out
     assert sum(".png" in line for line in result.out.splitlines()) == 6
     assert result.err == ""
@@ -269,8 +269,8 @@ def test_a_bank_of_sentences(cli, table, tmp_path):
         (["row:0", "-k", "0"], 2, "-k"),
         (["row:-1"], 1, "expected row:<number> from row:0 to row:24"),
         (["row:one"], 1, "'text:row:one'"),
-        (["row:0", "--k-top", "3"], 1, "give both"),
-        (["row:0", "--k-top", "100", "--k-bottom", "100"], 1, "leave no direction"),
+        (["row:0", "--band", "nobody/knows"], 1, "no preset band"),
+        (["row:0", "--band", "100/100"], 1, "leaves no direction"),
         (["nothing.jpg"], 1, "does not exist"),
         ([], 2, "QUERY"),
     ],

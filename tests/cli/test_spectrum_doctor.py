@@ -19,8 +19,8 @@ def test_spectrum_prints_numbers_and_a_plot(cli):
     result = cli("spectrum", "embedded")
     assert result.code == 0
     assert "rank               192" in result.out
-    assert "preset for image   k_top 0, k_bottom 72" in result.out
-    assert "suggested band     k_top 0, k_bottom 0" in result.out
+    assert "preset for image   0/72   (cuts the 0 largest and 72 smallest of 192 directions)" in result.out
+    assert "suggested band     0/0" in result.out
     assert max(map(len, result.out.splitlines())) <= 80
 
 
@@ -28,7 +28,7 @@ def test_spectrum_json_is_the_spectrum(cli):
     printed = json.loads(cli("spectrum", "embedded:as-trained", "--json").out)
     described = spectrum(Projectors.from_pretrained("embedded:as-trained"))
     np.testing.assert_allclose(printed["singular_values"], described.singular_values)
-    assert printed["published"] == {}
+    assert printed["preset"] == {}
 
 
 def test_spectrum_with_embeddings(cli, pictures, tmp_path):
@@ -112,7 +112,7 @@ def test_a_spectrum_is_that_of_the_space_biases_included(rng):
     pair = Projectors(
         rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6), text_bias=rng.normal(size=6)
     )
-    space = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    space = IsoCLIP(pair, band=(1, 1)).fit()
     np.testing.assert_array_equal(spectrum(pair).singular_values, space.singular_values_)
     assert spectrum(pair).rank == space.rank_ == 6
     assert [weight.shape for weight in (random_projectors(pair).image, random_projectors(pair).text)] == [

@@ -131,11 +131,11 @@ def test_list_on_standard_input(photos, tmp_path):
 
 def test_adapt_and_inspect_a_table(photos, isomix):
     isomix("embed", "photos", "-o", "t.lance")
-    code, out, _ = isomix("adapt", "t.lance", "-o", "iso.lance", "--k-top", "3", "--k-bottom", "20")
+    code, out, _ = isomix("adapt", "t.lance", "-o", "iso.lance", "--band", "3/20")
     assert code == 0
     assert "192 -> 169  (12 % shorter)" in out
-    assert "k_top 3, k_bottom 20" in out
-    assert isomix("adapt", "t.lance", "--column", "iso", "--k-top", "3", "--k-bottom", "20")[0] == 0
+    assert "cuts the 3 largest and 20 smallest of 192 directions" in out
+    assert isomix("adapt", "t.lance", "--column", "iso", "--band", "3/20")[0] == 0
     found = json.loads(isomix("inspect", "t.lance", "--json")[1])
     assert (found["what"], found["images"], found["model"]) == ("embedding table", 12, "embedded")
     assert found["derived"]["iso"]["parameters"]["k_top"] == 3
@@ -143,7 +143,7 @@ def test_adapt_and_inspect_a_table(photos, isomix):
     assert code == 0
     assert "table of adapted embeddings" in out and "isoclip" in out
     projectors = Projectors.from_pretrained("embedded")
-    space = IsoCLIP(projectors, k_top=3, k_bottom=20).fit()
+    space = IsoCLIP(projectors, band=(3, 20)).fit()
     expected = space.transform(EmbeddingTable.open("t.lance").embeddings())
     np.testing.assert_allclose(EmbeddingTable.open("t.lance").embeddings("iso"), expected, atol=1e-3)
     np.testing.assert_allclose(EmbeddingTable.open("iso.lance").embeddings(), expected, atol=1e-3)
@@ -158,13 +158,13 @@ def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stored = rng.normal(size=(50, 192)).astype(np.float16)
     np.save("s.npy", stored)
-    space = IsoCLIP(Projectors.from_pretrained("embedded"), k_top=3, k_bottom=20).fit()
+    space = IsoCLIP(Projectors.from_pretrained("embedded"), band=(3, 20)).fit()
     space.save("iso.safetensors")
     code, out, _ = isomix("adapt", "s.npy", "-o", "t.npy", "--space", "iso.safetensors", "--json")
     assert code == 0
     assert json.loads(out)["space"]["fingerprint"] == space.fingerprint
     np.testing.assert_allclose(np.load("t.npy"), space.transform(stored), atol=1e-3)
-    words = ("--model", "embedded", "--k-top", "3", "--k-bottom", "20")
+    words = ("--model", "embedded", "--band", "3/20")
     assert isomix("adapt", "s.npy", "-o", "wide.npy", *words, "--no-compact", "--dtype", "float32")[0] == 0
     wide = np.load("wide.npy")
     assert (wide.shape, wide.dtype) == ((50, 192), np.float32)
@@ -189,8 +189,8 @@ def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):
         (["adapt", "photos"], 2, "-o"),
         (["adapt", "photos", "-o", "x"], 2, "--model"),
         (["adapt", "photos", "-o", "x", "--model", "embedded"], 1, "clip-retrieval folder"),
-        (["adapt", "x.npy", "-o", "y.npy", "--model", "embedded", "--k-top", "3"], 1, "give both"),
-        (["adapt", "x.npy", "-o", "y.npy", "--space", "s.safetensors", "--k-top", "3"], 2, "--space"),
+        (["adapt", "x.npy", "-o", "y.npy", "--model", "embedded", "--band", "nobody"], 1, "no preset band"),
+        (["adapt", "x.npy", "-o", "y.npy", "--space", "s.safetensors", "--band", "3/0"], 2, "--space"),
         (["inspect", "nothing"], 1, "does not exist"),
     ],
 )
@@ -205,7 +205,7 @@ def test_inspect_knows_its_files(photos, tmp_path, isomix, rng):
     import isomix as package
 
     np.savez("e.npz", emb=rng.normal(size=(3, 4)))
-    IsoCLIP(Projectors.from_pretrained("embedded"), k_top=1, k_bottom=1).fit().save("iso.safetensors")
+    IsoCLIP(Projectors.from_pretrained("embedded"), band=(1, 1)).fit().save("iso.safetensors")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"model_type": "clip", "architectures": ["CLIPModel"]}')
     (tmp_path / "note.txt").write_text("words")

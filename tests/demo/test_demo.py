@@ -100,7 +100,7 @@ def test_bundled_tour_writes_what_it_says(bundled: Tour) -> None:
         assert Path(path).exists()
     written = json.loads(Path(bundled.files["all figures"]).read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(bundled.to_dict()))
-    assert written["settings"]["band"] == {"k_top": 0, "k_bottom": 72, "rank": 192, "chosen_by": "preset"}
+    assert written["settings"]["band"] == {"k_top": 0, "k_bottom": 72, "of": 192, "chosen_by": "preset"}
     with Image.open(bundled.files["contact sheet"]) as sheet:
         assert sheet.width > 800
 
@@ -138,17 +138,17 @@ def test_flat_folder_draws_neighbours_and_says_what_is_skipped(folder: Path, tmp
     assert "skipped" in printed(tour)
 
 
-def test_without_a_published_band_isoclip_is_skipped_by_name(folder: Path, tmp_path: Path) -> None:
+def test_without_a_preset_band_isoclip_is_skipped_by_name(folder: Path, tmp_path: Path) -> None:
     tour = run_tour("embedded:as-trained", folder, tmp_path / "out", draws=2)
     assert any(reason.startswith("IsoCLIP:") for reason in tour.skipped)
     assert not any("IsoCLIP" in row.method for row in tour.groups[0].retrieval)
-    given = run_tour("embedded:as-trained", folder, tmp_path / "given", draws=2, k_top=0, k_bottom=0)
+    given = run_tour("embedded:as-trained", folder, tmp_path / "given", draws=2, band=(0, 0))
     by_method = {row.method: row for row in given.groups[0].retrieval}
     assert by_method["IsoCLIP (0, 0)"].mean_average_precision == pytest.approx(
         by_method["plain"].mean_average_precision, abs=1e-6
     )
     with pytest.raises(BandError):
-        run_tour("embedded", folder, tmp_path / "bad", k_top=500, k_bottom=0)
+        run_tour("embedded", folder, tmp_path / "bad", band=(500, 0))
 
 
 def test_scarce_classes_limit_the_shots(folder: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_projectors_from_the_file_alone_equal_the_models(encoder: Any, model: An
 def test_adapted_vectors_from_the_file_alone_equal_the_forward_pass(
     encoder: Any, model: Any, vit_b32: Path, rng: np.random.Generator
 ) -> None:
-    space = isomix.IsoCLIP(Projectors.from_pretrained(str(vit_b32)), k_top=150, k_bottom=50).fit()
+    space = isomix.IsoCLIP(Projectors.from_pretrained(str(vit_b32)), band=(150, 50)).fit()
     pictures = noise(rng, (224, 224), (224, 224), (224, 224))
     pixels = torch.from_numpy(np.stack([encoder.preprocess(picture) for picture in pictures]))
     with torch.inference_mode():

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import isomix
-from isomix.encoders import openclip
 from isomix.errors import MissingExtraError
 from isomix.projectors import Projectors
 
@@ -34,7 +33,7 @@ def test_a_torchvision_for_another_torch_names_the_cure(error: Exception, monkey
     def fails(*arguments: str) -> None:
         raise error
 
-    monkeypatch.setattr(openclip, "require", fails)
+    monkeypatch.setattr("isomix._extras.require", fails)
     with pytest.raises(MissingExtraError, match=r"torchvision.*Install both in one command.*'hf:' encoder needs no"):
         isomix.load_encoder(SPEC)
 
@@ -43,6 +42,6 @@ def test_other_failures_of_the_import_are_not_disguised(monkeypatch: pytest.Monk
     def fails(*arguments: str) -> None:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(openclip, "require", fails)
+    monkeypatch.setattr("isomix._extras.require", fails)
     with pytest.raises(RuntimeError, match="something else"):
         isomix.load_encoder(SPEC)

@@ -234,7 +234,7 @@ def test_a_sample_gives_the_better_map_and_a_space(encoder: Any, pictures: Any) 
     assert at_mean.relative_error < at_origin.relative_error
     pair = at_mean.apply_to(encoder.projectors)
     pair.check_embeddings(result.features, result.embeddings)
-    space = isomix.IsoCLIP(pair, k_top=100, k_bottom=50).fit()
+    space = isomix.IsoCLIP(pair, band=(100, 50)).fit()
     assert space.transform_features(result.features).shape == (4, space.rank_ - 150)
     with pytest.raises(ModelError, match=r"bias.*transform_features"):
         space.transform(result.embeddings)

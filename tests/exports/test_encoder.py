@@ -54,7 +54,7 @@ def pictures(rng):
 
 def test_fold_and_unfold(encoder, pictures):
     plain, fingerprint = encoder.encode_image(pictures).embeddings, encoder.fingerprint
-    iso = IsoCLIP(encoder.projectors, k_top=3, k_bottom=2, compact=False).fit()
+    iso = IsoCLIP(encoder.projectors, band=(3, 2), compact=False).fit()
     iso.fold_into(encoder)
     np.testing.assert_allclose(encoder.encode_image(pictures).embeddings, iso.transform(plain), atol=1e-5)
     iso.unfold(encoder)
@@ -63,7 +63,7 @@ def test_fold_and_unfold(encoder, pictures):
 
 
 def test_onnx_of_the_whole_image_encoder(encoder, pictures, tmp_path):
-    iso = IsoCLIP(encoder.projectors, k_top=3, k_bottom=2).fit()
+    iso = IsoCLIP(encoder.projectors, band=(3, 2)).fit()
     export_image_encoder(encoder, iso, tmp_path / "image.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "image.onnx", providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(1).normal(size=(2, 3, 32, 32)).astype(np.float32)

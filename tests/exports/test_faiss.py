@@ -13,7 +13,7 @@ from isomix.spaces import PCAWhitening
 
 @pytest.fixture
 def iso(rng):
-    return IsoCLIP(Projectors(rng.normal(size=(16, 20)), rng.normal(size=(16, 16))), k_top=2, k_bottom=2).fit()
+    return IsoCLIP(Projectors(rng.normal(size=(16, 20)), rng.normal(size=(16, 16))), band=(2, 2)).fit()
 
 
 def unit(rows):

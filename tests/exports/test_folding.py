@@ -56,7 +56,7 @@ def encode(model, modality):
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_a_folded_transformers_model_returns_adapted_embeddings(clip, modality):
-    iso = IsoCLIP(projectors_of(clip), k_top=5, k_bottom=4, modality=modality, compact=False).fit()
+    iso = IsoCLIP(projectors_of(clip), band=(5, 4), modality=modality, compact=False).fit()
     features, plain = encode(clip, modality)
     other = "text" if modality == "image" else "image"
     _, untouched = encode(clip, other)
@@ -76,7 +76,7 @@ def test_a_folded_transformers_model_returns_adapted_embeddings(clip, modality):
 
 
 def test_the_cosines_are_those_of_the_compact_space(clip):
-    compact = IsoCLIP(projectors_of(clip), k_top=5, k_bottom=4).fit()
+    compact = IsoCLIP(projectors_of(clip), band=(5, 4)).fit()
     features, _ = encode(clip, "image")
     compact.fold_into(clip)
     _, folded = encode(clip, "image")
@@ -86,7 +86,7 @@ def test_the_cosines_are_those_of_the_compact_space(clip):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_model_keeps_its_dtype_and_gets_its_bits_back(clip, dtype):
-    iso = IsoCLIP(projectors_of(clip), k_top=5, k_bottom=4).fit()
+    iso = IsoCLIP(projectors_of(clip), band=(5, 4)).fit()
     clip.to(dtype)
     before = clip.visual_projection.weight.detach().clone()
     iso.fold_into(clip)
@@ -102,10 +102,10 @@ def test_the_model_keeps_its_dtype_and_gets_its_bits_back(clip, dtype):
 def test_a_folded_model_can_be_saved_loaded_and_unfolded(clip, tmp_path):
     pair = projectors_of(clip)
     before = clip.visual_projection.weight.detach().clone()
-    IsoCLIP(pair, k_top=5, k_bottom=4).fit().fold_into(clip)
+    IsoCLIP(pair, band=(5, 4)).fit().fold_into(clip)
     clip.save_pretrained(tmp_path)
     again = CLIPModel.from_pretrained(tmp_path)
-    IsoCLIP(pair, k_top=5, k_bottom=4, compact=False).fit().unfold(again)
+    IsoCLIP(pair, band=(5, 4), compact=False).fit().unfold(again)
     assert torch.equal(again.visual_projection.weight, before)
 
 
@@ -119,7 +119,7 @@ def test_a_bias_of_zeros_counts_as_none(clip, modality):
         layer.weight.copy_(weight)
         layer.bias.zero_()
     setattr(clip, name, layer)
-    iso = IsoCLIP(projectors_of(clip), k_top=5, k_bottom=4, modality=modality, compact=False).fit()
+    iso = IsoCLIP(projectors_of(clip), band=(5, 4), modality=modality, compact=False).fit()
     features, _ = encode(clip, modality)
     iso.fold_into(clip)
     _, folded = encode(clip, modality)
@@ -138,7 +138,7 @@ def test_towers_with_projection(modality):
     image = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, **PIXELS, projection_dim=16)).eval()
     text = CLIPTextModelWithProjection(CLIPTextConfig(**TEXT, projection_dim=16)).eval()
     pair = Projectors(image.visual_projection.weight.detach().numpy(), text.text_projection.weight.detach().numpy())
-    iso = IsoCLIP(pair, k_top=2, k_bottom=2, modality=modality).fit()
+    iso = IsoCLIP(pair, band=(2, 2), modality=modality).fit()
     tower, weight = (image, "visual_projection") if modality == "image" else (text, "text_projection")
     iso.fold_into(tower)
     expected = iso.folded_projectors().image if modality == "image" else iso.folded_projectors().text
@@ -178,7 +178,7 @@ def test_open_clip_layouts(kind, modality):
     model = OpenClipLayout(kind)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     iso = IsoCLIP(
-        Projectors(model.weight("image"), model.weight("text")), k_top=1, k_bottom=1, modality=modality, compact=False
+        Projectors(model.weight("image"), model.weight("text")), band=(1, 1), modality=modality, compact=False
     ).fit()
     features = torch.randn(5, 9 if modality == "image" else 6)
     iso.fold_into(model)
@@ -192,14 +192,14 @@ def test_an_isomix_encoder(rng):
     encoder = load_encoder("embedded")
     pictures = [rng.integers(0, 256, (40, 30, 3), dtype=np.uint8) for _ in range(3)]
     plain, fingerprint = encoder.encode_image(pictures), encoder.fingerprint
-    iso = IsoCLIP(encoder.projectors, k_top=4, k_bottom=32, compact=False).fit()
+    iso = IsoCLIP(encoder.projectors, band=(4, 32), compact=False).fit()
     iso.fold_into(encoder)
     np.testing.assert_allclose(encoder.encode_image(pictures).embeddings, iso.transform(plain.embeddings), atol=1e-5)
     assert encoder.fingerprint != fingerprint
     assert len(encoder.fingerprint) == 64
     with pytest.raises(ModelError, match="folded with this space already"):
         iso.fold_into(encoder)
-    IsoCLIP(iso.projectors, k_top=4, k_bottom=32).fit().unfold(encoder)  # the same cut, told apart by nothing
+    IsoCLIP(iso.projectors, band=(4, 32)).fit().unfold(encoder)  # the same cut, told apart by nothing
     assert encoder.fingerprint == fingerprint
     np.testing.assert_array_equal(encoder.encode_image(pictures).embeddings, plain.embeddings)
     with pytest.raises(ModelError, match="nothing to undo"):
@@ -210,13 +210,13 @@ def test_an_isomix_encoder(rng):
 
 def test_folding_twice_and_unfolding_what_is_not_folded(clip):
     pair = projectors_of(clip)
-    iso = IsoCLIP(pair, k_top=5, k_bottom=4).fit()
+    iso = IsoCLIP(pair, band=(5, 4)).fit()
     with pytest.raises(ModelError, match=r"visual_projection\.weight is the model's own.*nothing to undo"):
         iso.unfold(clip)
     iso.fold_into(clip)
     with pytest.raises(ModelError, match="folded with this space already"):
         iso.fold_into(clip)
-    another = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    another = IsoCLIP(pair, band=(1, 1)).fit()
     with pytest.raises(ModelError, match="folded with another space"):
         another.fold_into(clip)
     with pytest.raises(ModelError, match="neither this space nor its model"):
@@ -227,7 +227,7 @@ def test_folding_twice_and_unfolding_what_is_not_folded(clip):
 
 def test_a_band_that_cuts_nothing_folds_and_unfolds(clip):
     before = clip.text_projection.weight.detach().clone()
-    iso = IsoCLIP(projectors_of(clip), k_top=0, k_bottom=0, modality="text").fit()
+    iso = IsoCLIP(projectors_of(clip), band=(0, 0), modality="text").fit()
     iso.fold_into(clip)
     iso.unfold(clip)
     assert torch.equal(clip.text_projection.weight, before)
@@ -237,7 +237,7 @@ def test_other_projectors_are_refused_with_the_reason(clip, rng):
     pair = projectors_of(clip)
 
     def refused(image, text, modality, match):
-        iso = IsoCLIP(Projectors(image, text), k_top=1, k_bottom=1, modality=modality).fit()
+        iso = IsoCLIP(Projectors(image, text), band=(1, 1), modality=modality).fit()
         before = {name: value.clone() for name, value in clip.state_dict().items()}
         with pytest.raises(ModelError, match=match):
             iso.fold_into(clip)
@@ -250,14 +250,12 @@ def test_other_projectors_are_refused_with_the_reason(clip, rng):
 
 
 def test_models_without_a_usable_projector(clip):
-    iso = IsoCLIP(projectors_of(clip), k_top=1, k_bottom=1).fit()
+    iso = IsoCLIP(projectors_of(clip), band=(1, 1)).fit()
     with pytest.raises(ModelError, match="a Linear has no image projector"):
         iso.fold_into(torch.nn.Linear(3, 3))
     clip.visual_projection = torch.nn.Linear(48, 32)
     with pytest.raises(ModelError, match="visual_projection has a bias"):
         iso.fold_into(clip)
-    biased = IsoCLIP(
-        Projectors(iso.projectors.image, iso.projectors.text, image_bias=np.ones(32)), k_top=1, k_bottom=1
-    ).fit()
+    biased = IsoCLIP(Projectors(iso.projectors.image, iso.projectors.text, image_bias=np.ones(32)), band=(1, 1)).fit()
     with pytest.raises(ModelError, match="head has a bias"):
         biased.fold_into(clip)

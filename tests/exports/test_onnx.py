@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from isomix import IsoCLIP, Projectors, TextPCA, load_encoder
+from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError, ModelError
 from isomix.exports import export_image_encoder
+from isomix.projectors.sources import EMBEDDED_PAIRS
 from isomix.spaces import PCAWhitening, PreProjection
 
 VISION = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -20,7 +24,7 @@ VISION = {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "n
 
 @pytest.fixture
 def iso(rng):
-    return IsoCLIP(Projectors(rng.normal(size=(12, 18)), rng.normal(size=(12, 10))), k_top=2, k_bottom=1).fit()
+    return IsoCLIP(Projectors(rng.normal(size=(12, 18)), rng.normal(size=(12, 10))), band=(2, 1)).fit()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def space_of(model, **options):
     pair = Projectors(
         model.visual_projection.weight.detach().float().numpy(), model.text_projection.weight.detach().float().numpy()
     )
-    return IsoCLIP(pair, k_top=3, k_bottom=4, **options).fit()
+    return IsoCLIP(pair, band=(3, 4), **options).fit()
 
 
 def run(path, **inputs):
@@ -60,8 +64,7 @@ def test_the_head_alone(iso, rng, tmp_path, rows):
 def test_biases(rng, tmp_path):
     biased = IsoCLIP(
         Projectors(rng.normal(size=(12, 18)), rng.normal(size=(12, 10)), image_bias=rng.normal(size=12)),
-        k_top=2,
-        k_bottom=1,
+        band=(2, 1),
     ).fit()
     H = rng.normal(size=(5, 18)).astype(np.float32)
     biased.to_onnx(tmp_path / "head.onnx", source="features")
@@ -85,7 +88,7 @@ def test_the_embedded_encoder_with_any_space(rng, tmp_path, pair):
     encoder = load_encoder(pair)
     pixels = rng.random((3, 3, 64, 64), dtype=np.float32)
     features = encoder.forward_pixels(pixels)
-    iso = IsoCLIP(encoder.projectors, k_top=4, k_bottom=32).fit()
+    iso = IsoCLIP(encoder.projectors, band=(4, 32)).fit()
     export_image_encoder(encoder, iso, tmp_path / "image.onnx")
     np.testing.assert_allclose(run(tmp_path / "image.onnx", pixels=pixels), iso.transform_features(features), atol=1e-5)
     properties = onnxruntime.InferenceSession(tmp_path / "image.onnx").get_modelmeta().custom_metadata_map
@@ -96,6 +99,27 @@ def test_the_embedded_encoder_with_any_space(rng, tmp_path, pair):
     export_image_encoder(encoder, shifted, tmp_path / "image.onnx")
     expected = shifted.transform(encoder.project_image(features))
     np.testing.assert_allclose(run(tmp_path / "image.onnx", pixels=pixels), expected, atol=1e-5)
+
+
+def test_an_encoder_with_weights_of_its_own(rng, tmp_path):
+    """Not the tower that is in the package, whose graph has the same shape."""
+    packaged = files("isomix.encoders") / "weights"
+    for name in ("text.onnx", "tokenizer.json", EMBEDDED_PAIRS[""]):
+        (tmp_path / name).write_bytes((packaged / name).read_bytes())
+    tower = onnx.load_model_from_string((packaged / "image.onnx").read_bytes())
+    for weight in tower.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype.kind == "f" and values.ndim > 1:
+            weight.CopyFrom(onnx.numpy_helper.from_array(values * values.dtype.type(0.5), weight.name))
+    onnx.save_model(tower, tmp_path / "image.onnx")
+    encoder = EmbeddedEncoder(weights=tmp_path)
+    iso = IsoCLIP(encoder.projectors, band=(4, 32)).fit()
+    export_image_encoder(encoder, iso, tmp_path / "exported.onnx")
+    pixels = rng.random((3, 3, 64, 64), dtype=np.float32)
+    expected = iso.transform_features(encoder.forward_pixels(pixels))
+    np.testing.assert_allclose(run(tmp_path / "exported.onnx", pixels=pixels), expected, atol=1e-5)
+    of_the_package = iso.transform_features(load_encoder("embedded").forward_pixels(pixels))
+    assert np.abs(expected - of_the_package).max() > 1e-2
 
 
 def test_a_transformers_model(clip, rng, tmp_path, capfd):
@@ -129,7 +153,7 @@ def test_a_model_with_the_attributes_of_open_clip(rng, tmp_path):
     model = torch.nn.Module()
     model.visual, model.text_projection = Visual(), torch.nn.Parameter(torch.randn(10, 12))
     pair = Projectors(model.visual.proj.detach().numpy().T, model.text_projection.detach().numpy().T)
-    iso = IsoCLIP(pair, k_top=2, k_bottom=2).fit()
+    iso = IsoCLIP(pair, band=(2, 2)).fit()
     export_image_encoder(model, iso, tmp_path / "image.onnx")
     pixels = rng.normal(size=(4, 3, 8, 8)).astype(np.float32)
     expected = iso.transform(model.visual(torch.from_numpy(pixels)).detach().numpy())

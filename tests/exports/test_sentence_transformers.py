@@ -26,9 +26,7 @@ def words(rng):
 
 @pytest.fixture
 def iso(rng):
-    return IsoCLIP(
-        Projectors(rng.normal(size=(16, 20)), rng.normal(size=(16, 16))), k_top=2, k_bottom=2, modality="text"
-    ).fit()
+    return IsoCLIP(Projectors(rng.normal(size=(16, 20)), rng.normal(size=(16, 16))), band=(2, 2), modality="text").fit()
 
 
 def test_the_pipeline_gives_adapted_vectors_and_survives_saving(words, iso, tmp_path):

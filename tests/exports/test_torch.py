@@ -16,7 +16,7 @@ from isomix.spaces import PCAWhitening
 
 @pytest.fixture
 def iso(rng):
-    return IsoCLIP(Projectors(rng.normal(size=(12, 18)), rng.normal(size=(12, 10))), k_top=2, k_bottom=1).fit()
+    return IsoCLIP(Projectors(rng.normal(size=(12, 18)), rng.normal(size=(12, 10))), band=(2, 1)).fit()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -32,7 +32,7 @@ def test_features_and_a_head_with_a_bias(rng):
     pair = [rng.normal(size=(12, 18)), rng.normal(size=(12, 10))]
     H = rng.normal(size=(7, 18)).astype(np.float32)
     for bias in (None, rng.normal(size=12)):
-        iso = IsoCLIP(Projectors(*pair, image_bias=bias), k_top=2, k_bottom=1).fit()
+        iso = IsoCLIP(Projectors(*pair, image_bias=bias), band=(2, 1)).fit()
         np.testing.assert_allclose(iso.to_torch("features")(torch.from_numpy(H)), iso.transform_features(H), atol=1e-5)
     with pytest.raises(ModelError, match="bias"):
         iso.to_torch()

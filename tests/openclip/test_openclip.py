@@ -200,7 +200,7 @@ def test_projectors_and_adapted_vectors_from_the_file_alone(case: Case) -> None:
         assert pair.linearised_at == "origin"
         at_mean = case.encoder.linearise(result.features)
         assert 0 < at_mean.relative_error <= case.encoder.linearise(result.features, point="origin").relative_error
-    space = isomix.IsoCLIP(pair, k_top=20, k_bottom=10).fit()
+    space = isomix.IsoCLIP(pair, band=(20, 10)).fit()
     from_features = space.transform_features(result.features)
     if pair.image_bias is not None:
         with pytest.raises(ModelError, match="bias"):
@@ -226,13 +226,13 @@ def test_fold_and_unfold(case: Case) -> None:
     """Into open_clip's own model and into the encoder: adapted vectors from a plain forward pass, then the old bits."""
     import torch
 
-    space = isomix.IsoCLIP(case.encoder.projectors, k_top=20, k_bottom=10, compact=False).fit()
+    space = isomix.IsoCLIP(case.encoder.projectors, band=(20, 10), compact=False).fit()
     plain = isomix.Projectors(case.encoder.projectors.image, case.encoder.projectors.text)
     if case.name in UNFOLDABLE:
         for target in (case.model, case.encoder):
             with pytest.raises(ModelError, match=UNFOLDABLE[case.name]):
                 space.fold_into(target)
-        without_bias = isomix.IsoCLIP(plain, k_top=20, k_bottom=10).fit()
+        without_bias = isomix.IsoCLIP(plain, band=(20, 10)).fit()
         with pytest.raises(ModelError, match=r"(has a bias|is an MLP, not a matrix).*Put space\.to_torch"):
             without_bias.fold_into(case.model)
         return
@@ -254,7 +254,7 @@ def test_fold_and_unfold(case: Case) -> None:
 def test_the_text_side_folds_where_it_has_no_bias(case: Case) -> None:
     import torch
 
-    space = isomix.IsoCLIP(case.encoder.projectors, k_top=20, k_bottom=10, modality="text", compact=False).fit()
+    space = isomix.IsoCLIP(case.encoder.projectors, band=(20, 10), modality="text", compact=False).fit()
     tokens = tokens_of(case)
     if case.encoder.projectors.text_bias is not None:
         with pytest.raises(ModelError, match="the text head has a bias and cannot be folded"):
@@ -277,7 +277,7 @@ def test_the_whole_image_encoder_as_a_module(case: Case) -> None:
     pair = case.encoder.projectors
     if case.encoder.image_head is not None:
         pair = case.encoder.linearise(case.result.features).apply_to(pair)
-    space = isomix.IsoCLIP(pair, k_top=20, k_bottom=10).fit()
+    space = isomix.IsoCLIP(pair, band=(20, 10)).fit()
     with torch.inference_mode():
         found = ImageEncoder(case.encoder, space)(case.pixels).numpy()
     np.testing.assert_allclose(found, adapted_by_hand(case, space), atol=1e-5)
@@ -304,7 +304,7 @@ def test_onnx_of_a_timm_tower(case: Case, tmp_path: Path) -> None:
 
     from isomix.exports import export_image_encoder
 
-    space = isomix.IsoCLIP(case.encoder.projectors, k_top=20, k_bottom=10).fit()
+    space = isomix.IsoCLIP(case.encoder.projectors, band=(20, 10)).fit()
     export_image_encoder(case.encoder, space, tmp_path / "image.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "image.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(["adapted"], {"pixels": case.pixels.numpy()})
@@ -312,7 +312,7 @@ def test_onnx_of_a_timm_tower(case: Case, tmp_path: Path) -> None:
     if case.encoder.image_head is not None:
         at_mean = case.encoder.linearise(case.result.features).apply_to(case.encoder.projectors)
         at_mean.text = at_mean.text + 1
-        other = isomix.IsoCLIP(at_mean, k_top=20, k_bottom=10).fit()
+        other = isomix.IsoCLIP(at_mean, band=(20, 10)).fit()
         with pytest.raises(ModelError, match="not those of the space"):
             export_image_encoder(case.encoder, other, tmp_path / "other.onnx")
 
@@ -426,7 +426,7 @@ def test_offline_forbids_downloads(open_clip: Any, spec: str) -> None:
         Projectors.from_pretrained(spec, offline=True)
 
 
-def test_a_tag_leads_to_the_projectors_and_the_published_band(
+def test_a_tag_leads_to_the_projectors_and_the_preset_band(
     open_clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors.numpy import save_file

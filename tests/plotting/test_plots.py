@@ -56,9 +56,7 @@ def test_spectrum_draws_the_model_the_control_and_the_band(
     assert axes.get_yscale() == "log"
 
 
-def test_spectrum_without_a_published_band_marks_none(
-    described: Spectrum, tmp_path: Path, figures: list[Figure]
-) -> None:
+def test_spectrum_without_a_preset_band_marks_none(described: Spectrum, tmp_path: Path, figures: list[Figure]) -> None:
     plot_spectrum(described, tmp_path / "s.png")
     assert len(figures[0].axes[0].get_legend().get_texts()) == 2
     with Image.open(tmp_path / "s.png") as picture:

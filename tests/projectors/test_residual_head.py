@@ -150,7 +150,7 @@ def test_a_pair_with_the_map_works_in_a_space() -> None:
     turned = Projectors(pair.image.T, pair.text, image_bias=pair.image_bias)
     with pytest.raises(ModelError, match="transposed"):
         turned.check_embeddings(sample, head(sample), tolerance=1e-3)
-    space = isomix.IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    space = isomix.IsoCLIP(pair, band=(1, 1)).fit()
     with pytest.raises(ModelError, match="bias"):
         space.transform(head(sample))
 

@@ -14,7 +14,7 @@ import isomix
 from isomix.errors import BandError, FileFormatError, InputError, ModalityError, ModelError, NotFittedError
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, load_space
-from isomix.spaces.bands import published_band
+from isomix.spaces.bands import Band, preset_band
 from isomix.store.inspect import inspect_path
 
 
@@ -60,7 +60,7 @@ def stored(pair, modality, features):
 @given(cases())
 def test_retrofit_of_stored_embeddings_equals_direct_projection(case):
     pair, k_top, k_bottom, modality, features = case
-    iso = IsoCLIP(pair, k_top=k_top, k_bottom=k_bottom, modality=modality, compact=False).fit()
+    iso = IsoCLIP(pair, band=(k_top, k_bottom), modality=modality, compact=False).fit()
     expected = direct(*case)
     np.testing.assert_allclose(iso.transform(stored(pair, modality, features)), expected, atol=1e-12)
     np.testing.assert_allclose(iso.transform(unit(stored(pair, modality, features))), expected, atol=1e-12)
@@ -71,8 +71,8 @@ def test_retrofit_of_stored_embeddings_equals_direct_projection(case):
 def test_compact_has_the_cosines_of_full(case):
     pair, k_top, k_bottom, modality, features = case
     embeddings = stored(pair, modality, features)
-    full = IsoCLIP(pair, k_top=k_top, k_bottom=k_bottom, modality=modality, compact=False).fit()
-    compact = IsoCLIP(pair, k_top=k_top, k_bottom=k_bottom, modality=modality).fit()
+    full = IsoCLIP(pair, band=(k_top, k_bottom), modality=modality, compact=False).fit()
+    compact = IsoCLIP(pair, band=(k_top, k_bottom), modality=modality).fit()
     Z, C = full.transform(embeddings), compact.transform(embeddings)
     assert C.shape[1] == compact.n_components_ == compact.rank_ - k_top - k_bottom
     np.testing.assert_allclose(C @ C.T, Z @ Z.T, atol=1e-12)
@@ -82,7 +82,7 @@ def test_compact_has_the_cosines_of_full(case):
 @given(cases())
 def test_empty_cut_is_the_identity_exactly_when_the_ranks_allow(case):
     pair, _, _, modality, features = case
-    iso = IsoCLIP(pair, k_top=0, k_bottom=0, modality=modality, compact=False).fit()
+    iso = IsoCLIP(pair, band=(0, 0), modality=modality, compact=False).fit()
     own = pair.image if modality == "image" else pair.text
     embeddings = unit(stored(pair, modality, features))
     if iso.rank_ == np.linalg.matrix_rank(own):
@@ -94,7 +94,7 @@ def test_empty_cut_is_the_identity_exactly_when_the_ranks_allow(case):
 @given(cases())
 def test_folded_projector_gives_the_adapted_vectors(case):
     pair, k_top, k_bottom, modality, features = case
-    iso = IsoCLIP(pair, k_top=k_top, k_bottom=k_bottom, modality=modality, compact=False).fit()
+    iso = IsoCLIP(pair, band=(k_top, k_bottom), modality=modality, compact=False).fit()
     folded = iso.folded_projectors()
     embeddings = unit(stored(folded, modality, features))
     np.testing.assert_allclose(embeddings, iso.transform_features(features), atol=1e-12)
@@ -111,7 +111,7 @@ def test_save_and_load_give_the_same_bytes_and_vectors(tmp_path, rng, compact, m
         logit_scale=20.0,
         source="x",
     )
-    iso = IsoCLIP(pair, k_top=1, k_bottom=2, modality=modality, compact=compact).fit()
+    iso = IsoCLIP(pair, band=(1, 2), modality=modality, compact=compact).fit()
     iso.save(tmp_path / "a.safetensors")
     iso.save(tmp_path / "b.safetensors")
     again = load_space(tmp_path / "a.safetensors")
@@ -128,7 +128,7 @@ def test_save_and_load_give_the_same_bytes_and_vectors(tmp_path, rng, compact, m
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 5e-3), (np.float32, 1e-5), (np.float64, 1e-12)])
 def test_precision_in_gives_precision_out(rng, dtype, tolerance):
     pair = Projectors(well_conditioned(rng, 32, 48), well_conditioned(rng, 32, 24))
-    iso = IsoCLIP(pair, k_top=3, k_bottom=4, compact=False).fit()
+    iso = IsoCLIP(pair, band=(3, 4), compact=False).fit()
     features = rng.normal(size=(50, 48))
     Z = iso.transform(unit(pair.project_image(features)).astype(dtype))
     assert Z.dtype == (np.float64 if dtype == np.float64 else np.float32)
@@ -138,7 +138,7 @@ def test_precision_in_gives_precision_out(rng, dtype, tolerance):
 
 def test_rows_do_not_depend_on_the_block_they_are_in(rng):
     pair = Projectors(rng.normal(size=(8, 8)), rng.normal(size=(8, 8)))
-    iso = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    iso = IsoCLIP(pair, band=(1, 1)).fit()
     E = rng.normal(size=(20000, 8))
     np.testing.assert_allclose(
         iso.transform(E)[[0, 8191, 8192, 19999]], iso.transform(E[[0, 8191, 8192, 19999]]), atol=1e-14
@@ -147,7 +147,7 @@ def test_rows_do_not_depend_on_the_block_they_are_in(rng):
 
 def test_extreme_scales_are_not_an_error(rng):
     pair = Projectors(rng.normal(size=(6, 6)), rng.normal(size=(6, 6)))
-    iso = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    iso = IsoCLIP(pair, band=(1, 1)).fit()
     E = rng.normal(size=(4, 6)).astype(np.float32)
     for scale in (np.float32(1e-30), np.float32(1e30)):
         np.testing.assert_allclose(iso.transform(E * scale), iso.transform(E), atol=1e-5)
@@ -155,7 +155,7 @@ def test_extreme_scales_are_not_an_error(rng):
 
 def test_text_projector_of_lower_rank(rng):
     pair = Projectors(rng.normal(size=(10, 14)), rng.normal(size=(10, 4)))
-    iso = IsoCLIP(pair, k_top=0, k_bottom=0).fit()
+    iso = IsoCLIP(pair, band=(0, 0)).fit()
     assert iso.rank_ == 4
     assert iso.n_components_ == 4
 
@@ -165,7 +165,7 @@ def test_a_space_remembers_where_its_head_was_linearised(tmp_path, rng):
         rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6), linearised_at="sample"
     )
     for modality in ("image", "text"):
-        space = IsoCLIP(pair, k_top=1, k_bottom=1, modality=modality).fit()
+        space = IsoCLIP(pair, band=(1, 1), modality=modality).fit()
         space.save(tmp_path / "s.safetensors")
         again = load_space(tmp_path / "s.safetensors")
         assert again.projectors.linearised_at == "sample"
@@ -180,7 +180,7 @@ def test_a_space_remembers_where_its_head_was_linearised(tmp_path, rng):
 
 def test_files_without_that_entry_still_load(tmp_path, rng):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6))
-    space = IsoCLIP(pair, k_top=1, k_bottom=1).fit()
+    space = IsoCLIP(pair, band=(1, 1)).fit()
     assert "linearised_at" not in space.describe()["parameters"]
     space.save(tmp_path / "s.safetensors")
     again = load_space(tmp_path / "s.safetensors")
@@ -191,7 +191,7 @@ def test_files_without_that_entry_still_load(tmp_path, rng):
 
 def test_biased_head_needs_features(rng):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 5)), image_bias=rng.normal(size=6))
-    iso = IsoCLIP(pair, k_top=1, k_bottom=1, compact=False).fit()
+    iso = IsoCLIP(pair, band=(1, 1), compact=False).fit()
     features = rng.normal(size=(4, 9))
     W = np.column_stack([pair.image, pair.image_bias])
     U = np.linalg.svd(W.T @ pair.text)[0][:, 1 : iso.rank_ - 1]
@@ -199,7 +199,7 @@ def test_biased_head_needs_features(rng):
     np.testing.assert_allclose(iso.transform_features(features), expected, atol=1e-12)
     with pytest.raises(ModelError, match="has a bias"):
         iso.transform(rng.normal(size=(2, 6)))
-    text = IsoCLIP(pair, k_top=1, k_bottom=1, modality="text").fit()
+    text = IsoCLIP(pair, band=(1, 1), modality="text").fit()
     sentences = rng.normal(size=(4, 5))
     np.testing.assert_allclose(
         text.transform(pair.project_text(sentences)), text.transform_features(sentences), atol=1e-12
@@ -208,58 +208,68 @@ def test_biased_head_needs_features(rng):
 
 def test_works_as_a_pipeline_step_and_clones(rng):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6)))
-    iso = IsoCLIP(pair, k_top=1, k_bottom=1)
+    iso = IsoCLIP(pair, band=(1, 1))
     X, y = rng.normal(size=(30, 6)), np.repeat([0, 1, 2], 10)
     pipeline = make_pipeline(iso, NearestCentroid()).fit(X, y)
     assert pipeline.predict(X).shape == (30,)
-    assert clone(iso).get_params()["k_top"] == 1
+    assert clone(iso).get_params()["band"] == (1, 1)
     with pytest.raises(NotFittedError, match="not fitted"):
         clone(iso).transform(X)
 
 
-def test_published_bands():
-    assert published_band("hf:openai/clip-vit-base-patch32") == (150, 50)
-    assert published_band("openclip:ViT-B-32-quickgelu/openai", "text") == (20, 100)
-    assert published_band("openclip:ViT-B-16/datacomp_xl_s13b_b90k") == (100, 100)
-    with pytest.raises(BandError, match="no band is published for the backbone 'hf:someone/else'"):
-        published_band("hf:someone/else")
+def test_preset_bands():
+    assert preset_band("hf:openai/clip-vit-base-patch32") == (150, 50)
+    assert preset_band("openclip:ViT-B-32-quickgelu/openai", "text") == (20, 100)
+    assert preset_band("openclip:ViT-B-16/datacomp_xl_s13b_b90k") == (100, 100)
+    assert preset_band("openclip:hf-hub:laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K") == (50, 50)
+    with pytest.raises(BandError, match="no preset band for the backbone 'hf:someone/else'"):
+        preset_band("hf:someone/else")
     with pytest.raises(BandError, match="text"):
-        published_band("PE-Core-B-16/meta", "text")
+        preset_band("PE-Core-B-16/meta", "text")
 
 
 def test_preset_uses_the_source_or_a_name(rng):
     image, text = rng.normal(size=(512, 768)).astype(np.float32), rng.normal(size=(512, 512)).astype(np.float32)
     named = IsoCLIP(Projectors(image, text, source="hf:openai/clip-vit-base-patch32")).fit()
     assert (named.rank_, named.n_components_, named.band_) == (512, 312, (150, 50))
-    by_name = IsoCLIP(Projectors(image, text), band="ViT-B-32/openai").fit()
-    assert by_name.fingerprint == IsoCLIP(Projectors(image, text), k_top=150, k_bottom=50).fit().fingerprint
+    assert named.band_source_ == "preset"
+    assert named.describe()["band"] == {"k_top": 150, "k_bottom": 50, "of": 512}
+    by_name = IsoCLIP(Projectors(image, text), "ViT-B-32/openai").fit()
+    assert by_name.fingerprint == IsoCLIP(Projectors(image, text), band=(150, 50)).fit().fingerprint
     with pytest.raises(BandError, match="projectors without a source"):
         IsoCLIP(Projectors(image, text)).fit()
 
 
-@pytest.mark.parametrize(("k_top", "k_bottom"), [(6, 0), (3, 3), (0, 6), (100, 0)])
-def test_band_that_leaves_nothing(rng, k_top, k_bottom):
+@pytest.mark.parametrize("band", ["1/2", " 1 / 2 ", (1, 2), [1, 2], np.array([1, 2]), Band(1, 2)])
+def test_spellings_of_a_band(rng, band):
+    iso = IsoCLIP(Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6))), band).fit()
+    assert (iso.band_, iso.band_source_, str(iso.band_)) == ((1, 2), "given", "1/2")
+
+
+@pytest.mark.parametrize("band", [(6, 0), (3, 3), "0/6", (100, 0)])
+def test_band_that_leaves_nothing(rng, band):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6)))
-    with pytest.raises(BandError, match="rank 6"):
-        IsoCLIP(pair, k_top=k_top, k_bottom=k_bottom).fit()
+    with pytest.raises(BandError, match=r"leaves no direction.*rank 6.*at most 5"):
+        IsoCLIP(pair, band).fit()
 
 
-@pytest.mark.parametrize(("k_top", "k_bottom"), [(-1, 0), (1.5, 0), (True, 0)])
-def test_band_that_is_no_count(rng, k_top, k_bottom):
+@pytest.mark.parametrize("band", [(-1, 0), (1.5, 0), (True, 0), (0, float("nan")), ("1", 2)])
+def test_band_that_is_no_count(rng, band):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6)))
-    with pytest.raises(BandError, match="k_top"):
-        IsoCLIP(pair, k_top=k_top, k_bottom=k_bottom).fit()
+    with pytest.raises(BandError, match="expected an integer of at least 0"):
+        IsoCLIP(pair, band).fit()
 
 
-def test_half_a_band_is_refused(rng):
+@pytest.mark.parametrize("band", [None, 1, "", (1,), (1, 2, 3)])
+def test_what_is_no_band(rng, band):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6)))
-    with pytest.raises(BandError, match="give both"):
-        IsoCLIP(pair, k_top=1).fit()
+    with pytest.raises(BandError, match="two counts such as '150/50'"):
+        IsoCLIP(pair, band).fit()
 
 
 @pytest.fixture
 def iso(rng):
-    return IsoCLIP(Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6))), k_top=1, k_bottom=1).fit()
+    return IsoCLIP(Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6))), band=(1, 1)).fit()
 
 
 def test_bad_embeddings(iso, rng):
@@ -286,16 +296,16 @@ def test_bad_embeddings(iso, rng):
 
 def test_the_other_modality_is_refused(iso):
     iso.check_modality("image")
-    with pytest.raises(ModalityError, match="original embeddings on both sides"):
+    with pytest.raises(ModalityError, match="plain embeddings on both sides"):
         iso.check_modality("text")
 
 
 def test_wrong_arguments(rng):
     pair = Projectors(rng.normal(size=(6, 9)), rng.normal(size=(6, 6)))
     with pytest.raises(InputError, match="expected 'image' or 'text'"):
-        IsoCLIP(pair, k_top=1, k_bottom=1, modality="sound").fit()
+        IsoCLIP(pair, band=(1, 1), modality="sound").fit()
     with pytest.raises(InputError, match=r"expected isomix\.Projectors"):
-        IsoCLIP(np.eye(3), k_top=1, k_bottom=1).fit()
+        IsoCLIP(np.eye(3), band=(1, 1)).fit()
 
 
 def test_loading_something_else(tmp_path, iso):

@@ -31,7 +31,7 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def space(encoder):
-    return IsoCLIP(encoder.projectors, k_top=3, k_bottom=2).fit()
+    return IsoCLIP(encoder.projectors, band=(3, 2)).fit()
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_what_does_not_fit_is_refused(tmp_path, space, stored, encoder):
     np.save(tmp_path / "empty.npy", stored[:0])
     (tmp_path / "text_emb").mkdir()
     np.save(tmp_path / "text_emb" / "text_emb_0.npy", stored)
-    text_space = IsoCLIP(encoder.projectors, k_top=3, k_bottom=2, modality="text").fit()
+    text_space = IsoCLIP(encoder.projectors, band=(3, 2), modality="text").fit()
     target = tmp_path / "t.npy"
     with pytest.raises(InputError, match="width 10"):
         adapt(tmp_path / "narrow.npy", target, space)
@@ -256,7 +256,7 @@ def test_derived_column(table, tmp_path, space, encoder):
     assert (report.rows, report.width) == (30, 11)
     assert opened.derived["iso"]["fingerprint"] == space.fingerprint
     assert_close(opened.embeddings("iso"), space, opened.embeddings())
-    rebuilt = IsoCLIP(encoder.projectors, k_top=1, k_bottom=1).fit()
+    rebuilt = IsoCLIP(encoder.projectors, band=(1, 1)).fit()
     adapt_column(table, "iso", rebuilt)
     assert_close(EmbeddingTable.open(table).embeddings("iso"), rebuilt, opened.embeddings())
     with pytest.raises(InputError, match="adapted already"):
@@ -266,7 +266,7 @@ def test_derived_column(table, tmp_path, space, encoder):
 
 
 def test_space_of_another_model(table, tmp_path):
-    other = IsoCLIP(TinyEncoder(seed=1).projectors, k_top=3, k_bottom=2).fit()
+    other = IsoCLIP(TinyEncoder(seed=1).projectors, band=(3, 2)).fit()
     for call in (lambda: adapt(table, tmp_path / "t.npy", other), lambda: adapt_column(table, "iso", other)):
         with pytest.raises(FingerprintMismatchError, match="tiny:0"):
             call()
@@ -299,7 +299,7 @@ def test_blocks_under_way_are_bounded(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_rows(tmp_path, rng):
     projectors = Projectors(rng.normal(size=(256, 256)), rng.normal(size=(256, 256)))
-    IsoCLIP(projectors, k_top=50, k_bottom=50).fit().save(tmp_path / "iso.safetensors")
+    IsoCLIP(projectors, band=(50, 50)).fit().save(tmp_path / "iso.safetensors")
     block = rng.normal(size=(20_000, 256)).astype(np.float16)
     peaks = []
     for repeats in (3, 15):  # 30 and 150 MB

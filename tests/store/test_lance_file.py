@@ -35,7 +35,7 @@ def test_a_table_of_lancedb_is_read(golden):
     encoded = TinyEncoder().encode_image([golden / "photos" / path for path in PATHS], show_progress_bar=False)
     np.testing.assert_allclose(table.embeddings(), encoded.embeddings, atol=1e-3)
     np.testing.assert_allclose(table.embeddings("feature"), encoded.features, rtol=1e-5)
-    space = IsoCLIP(TinyEncoder().projectors, k_top=3, k_bottom=2).fit()
+    space = IsoCLIP(TinyEncoder().projectors, band=(3, 2)).fit()
     np.testing.assert_allclose(table.embeddings("iso"), space.transform(table.embeddings()), atol=1e-3)
     assert [error["path"] for error in table.errors()] == ["dog/broken.png"]
 
@@ -54,7 +54,7 @@ def test_a_table_of_lancedb_is_continued(golden):
     assert table.column("path") == [path for path in PATHS if path != "cat/1.png"] + ["dog/4.png"]
     np.testing.assert_array_equal(table.embeddings()[:5], np.delete(before, 1, axis=0))
     assert table.errors() == []
-    adapt_column(path, "iso", IsoCLIP(encoder.projectors, k_top=3, k_bottom=2).fit())
+    adapt_column(path, "iso", IsoCLIP(encoder.projectors, band=(3, 2)).fit())
     assert EmbeddingTable.open(path).vector_dim("iso") == 11
 
 

@@ -214,7 +214,7 @@ def test_the_grid_is_isoclip_and_begins_with_the_plain_embedding(index: Index, m
     np.testing.assert_allclose(precisions[Band(0, 0)], task_precisions(plain, task), atol=1e-3)
     band = Band(4, 24)
     assert band in precisions
-    iso = IsoCLIP(projectors, k_top=4, k_bottom=24, modality=modality).fit()
+    iso = IsoCLIP(projectors, band=(4, 24), modality=modality).fit()
     np.testing.assert_allclose(precisions[band], task_precisions(iso.transform(plain), task), atol=1e-3)
 
 

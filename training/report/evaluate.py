@@ -145,15 +145,15 @@ def evaluate(run: str, output: Path, config: Path, say: Callable[[str], object] 
         found["images"] = {
             task.name: _retrieval(task, "image", band, encodings, encoder, settings, text_pca) for task in tasks
         }
-        step(f"{pair}: image to image, band {band.k_top}/{band.k_bottom}")
+        step(f"{pair}: image to image, band {band}")
         if text_choosing is not None:
             text_band, found["text_band"] = _choose(text_choosing, "text", encodings, encoder, settings)
             found["texts"] = {
                 task.name: _retrieval(task, "text", text_band, encodings, encoder, settings) for task in captions
             }
-            step(f"{pair}: text to text, band {text_band.k_top}/{text_band.k_bottom}")
+            step(f"{pair}: text to text, band {text_band}")
         found["text_to_image"] = {task.name: _search(task, encodings, encoder) for task in searches}
-        space = IsoCLIP(encoder.projectors, k_top=band.k_top, k_bottom=band.k_bottom).fit()
+        space = IsoCLIP(encoder.projectors, band=band).fit()
         found["few_shot"] = {part.name: _few_shot(part, encodings, encoder, settings, space) for part in few}
         step(f"{pair}: text to image, few shots")
         result["pairs"][pair] = found

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import Floats, blocks
-from isomix.linalg import coordinate_map, normalize_rows, svd_of_product
+from isomix.linalg import normalize_rows
 from isomix.metrics import average_precisions, bootstrap_intervals
 from isomix.projectors import Projectors
 from isomix.spaces.band_selection import band_grid
 from isomix.spaces.bands import Band
+from isomix.spaces.operator import InterModalOperator
 from training.report.tasks import Task
 
 __all__ = ["Grid", "mean_interval", "task_precisions"]
@@ -59,13 +60,11 @@ class Grid:
     """
 
     def __init__(self, projectors: Projectors, features: Floats, modality: str = "image") -> None:
-        U, _, V = svd_of_product(projectors.image, projectors.text)
-        own, directions = (projectors.image, U) if modality == "image" else (projectors.text, V)
-        weight = np.asarray(own, np.float64)
-        embeddings = normalize_rows(np.asarray(features, np.float64) @ weight.T)
-        self._coordinates = (embeddings @ coordinate_map(weight, directions).T).astype(np.float32)
-        self._projected = (weight @ directions).astype(np.float32)
-        self.bands = band_grid(directions.shape[1])
+        operator = InterModalOperator(projectors)
+        embeddings = projectors.side(modality).project(np.asarray(features, np.float64))
+        self._coordinates = operator.coordinates(embeddings, modality).astype(np.float32)
+        self._projected = operator.projected(modality).astype(np.float32)
+        self.bands = band_grid(operator.rank)
 
     def embeddings(self, band: Band) -> Floats:
         """Unit rows, z = F c over the directions of the band; ``Band(0, 0)`` gives the plain embeddings."""

@@ -12,7 +12,7 @@ from isomix._arrays import Floats
 from isomix._files import writing
 from isomix.encoders.lazy import LazyEncoder, MadeBy
 from isomix.encoders.prompts import default_templates
-from isomix.projectors.sources import split_spec
+from isomix.projectors.model_spec import parse_spec
 
 __all__ = ["Backbone"]
 
@@ -47,10 +47,10 @@ class Backbone(LazyEncoder):
 
     def labels(self) -> dict[str, str]:
         """``model`` and ``pretrained`` as CLIP_benchmark writes them."""
-        scheme, name = split_spec(self.spec)
-        if scheme == "openclip" and "/" in name and not name.startswith(("hf-hub:", "local-dir:")):
-            model, _, pretrained = name.rpartition("/")
-            return {"model": model, "pretrained": pretrained}
+        spec = parse_spec(self.spec)
+        scheme, name = spec
+        if scheme == "openclip" and (weights := spec.open_clip().weights):
+            return {"model": spec.open_clip().place, "pretrained": weights}
         if scheme == "embedded":
             return {"model": scheme, "pretrained": name or "converged"}
         return {"model": name, "pretrained": scheme}

@@ -71,7 +71,7 @@ def fit_method(spec: str, context: Context) -> Fitted:
     Parameters
     ----------
     spec : str
-        A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the published band),
+        A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the preset band),
         ``"isoclip:auto"`` (chosen from the gallery and the bank, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
         ``"pca-whitening:128"`` (components).
     context : Context
@@ -135,16 +135,8 @@ def _isoclip(argument: str, context: Context) -> Fitted:
     gallery, projectors = context.gallery, backbone.projectors
     if projectors.linearised_at and context.modality == "image" and gallery.features is not None:
         projectors = backbone.encoder.linearise(gallery.features).apply_to(projectors)
-    options: dict[str, Any] = {"modality": context.modality}
-    if argument == "auto":
-        options["band"] = "auto"
-    elif argument:
-        top, slash, bottom = argument.partition("/")
-        if not (slash and top.isdigit() and bottom.isdigit()):
-            raise InputError(f"isoclip: got {argument!r}, expected nothing, 'auto', or a band such as '150/50'.")
-        options |= {"k_top": int(top), "k_bottom": int(bottom)}
-    space = IsoCLIP(projectors, **options)
-    biased = getattr(projectors, f"{context.modality}_bias") is not None
+    space = IsoCLIP(projectors, argument or "preset", modality=context.modality)
+    biased = projectors.side(context.modality).bias is not None
     if biased and gallery.features is None:
         raise InputError("isoclip: this model's head has a bias, so it needs pre-projection features.")
     sentences = context.bank().embeddings if argument == "auto" and context.modality == "image" else None

@@ -8,6 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from isomix.projectors.model_spec import parse_spec
+
 __all__ = ["backbone_name", "reference", "reference_mean", "sources"]
 
 
@@ -24,10 +26,7 @@ def backbone_name(spec: str | None) -> str | None:
     >>> backbone_name("hf:openai/clip-vit-base-patch32")
     'ViT-B/32'
     """
-    key = (spec or "").casefold()
-    for scheme in ("hf:", "openclip:", "hf-hub:"):
-        key = key.removeprefix(scheme)
-    key = key.replace("-quickgelu/", "/")
+    key = parse_spec(spec).backbone if spec else ""
     for name, known in _published()["backbones"].items():
         if key in (spelling.casefold() for spelling in known):
             return str(name)

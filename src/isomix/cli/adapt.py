@@ -24,8 +24,6 @@ def command(
     output: options.TargetOutput = None,
     model: options.ModelOfTable = None,
     space: options.SavedSpace = None,
-    k_top: options.KTop = None,
-    k_bottom: options.KBottom = None,
     band: options.Band = "preset",
     modality: options.ForModality = options.Modality.IMAGE,
     no_compact: options.NoCompact = False,
@@ -47,13 +45,13 @@ def command(
     is_table = source.suffix == ".lance"
     if output is None and not (is_table and column):
         fail_usage("name the target with -o, or, for a table, the new column with --column.")
-    if space is not None and (model, k_top, k_bottom) != (None, None, None):
-        fail_usage("--space says everything: leave out --model, --k-top and --k-bottom, or leave out --space.")
+    if space is not None and (model, band) != (None, "preset"):
+        fail_usage("--space says everything: leave out --model and --band, or leave out --space.")
     if model is None and space is None and not is_table:
         fail_usage(
             "say whose embeddings these are with --model, e.g. hf:openai/clip-vit-base-patch32, or give a --space."
         )
-    fitted = _space(source, model, space, k_top, k_bottom, band, modality, not no_compact, offline)
+    fitted = _space(source, model, space, band, modality, not no_compact, offline)
     try:
         with progress("vectors") as update:
             if output is None:
@@ -85,8 +83,6 @@ def _space(
     source: Path,
     model: str | None,
     saved: Path | None,
-    k_top: int | None,
-    k_bottom: int | None,
     band: str,
     modality: str,
     compact: bool,
@@ -99,15 +95,18 @@ def _space(
         return load_space(saved)
     name = EmbeddingTable.open(source).metadata.model if model is None else model
     projectors = Projectors.from_pretrained(name, offline=offline)
-    return IsoCLIP(projectors, k_top=k_top, k_bottom=k_bottom, band=band, modality=str(modality), compact=compact).fit()
+    return IsoCLIP(projectors, band, modality=str(modality), compact=compact).fit()
 
 
 def summary(report: AdaptReport) -> list[str]:
     """What was adapted, as lines of text."""
+    from isomix.spaces.bands import Band
+
     parameters = report.space["parameters"]
-    how = ", ".join(
-        f"{name} {parameters[name]}" for name in ("k_top", "k_bottom", "n_components") if name in parameters
-    )
+    if "band" in report.space:
+        how = Band(report.space["band"]["k_top"], report.space["band"]["k_bottom"]).words(report.space["band"]["of"])
+    else:
+        how = ", ".join(f"{name} {value}" for name, value in parameters.items() if name == "n_components")
     shorter = 100 * (1 - report.width / report.width_before)
     lines = [
         f"{report.target}: {report.rows:,} vectors  ({report.seconds:.1f} s)",

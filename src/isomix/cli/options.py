@@ -135,9 +135,12 @@ Space = Annotated[
 SavedSpace = Annotated[
     Path | None, typer.Option("--space", help="A space saved before (.safetensors), instead of --model.")
 ]
-KTop = Annotated[int | None, typer.Option("--k-top", min=0, help="Singular directions that IsoCLIP cuts at the top.")]
-KBottom = Annotated[int | None, typer.Option("--k-bottom", min=0, help="The same at the bottom; give both.")]
-Band = Annotated[str, typer.Option("--band", help="'preset', or a backbone whose preset band to take.")]
+Band = Annotated[
+    str,
+    typer.Option(
+        "--band", help="What IsoCLIP cuts: 'preset', 'auto', '150/50' (largest / smallest directions), or a backbone."
+    ),
+]
 ForModality = Annotated[Modality, typer.Option("--modality", help="image-image or text-text similarity.")]
 NoCompact = Annotated[bool, typer.Option("--no-compact", help="Keep the width; the cosines are the same.")]
 Column = Annotated[

@@ -10,8 +10,7 @@ import typer
 from isomix.cli import options
 
 if TYPE_CHECKING:
-    from isomix.linalg import ProductSVD
-    from isomix.projectors import Projectors
+    from isomix.spaces.operator import InterModalOperator
     from isomix.spaces.spectrum import Shares, Spectrum
 
 PLOT_ROWS = 12
@@ -31,19 +30,16 @@ def command(
     """Singular values of the operator between the modalities, beside random projectors."""
     from isomix.cli.common import check_output, log, out, print_json
     from isomix.projectors import Projectors
-    from isomix.spaces.spectrum import decompose, direction_shares, spectrum
+    from isomix.spaces.operator import InterModalOperator
+    from isomix.spaces.spectrum import direction_shares, spectrum
 
     check_output(plot, overwrite=overwrite)
-    projectors = Projectors.from_pretrained(model, offline=offline)
-    decomposition = decompose(projectors)
-    described = spectrum(projectors, decomposition=decomposition)
+    operator = InterModalOperator(Projectors.from_pretrained(model, offline=offline))
+    described = spectrum(operator)
     samples = {"image": images, "text": texts}
     read = {modality: _read_sample(path, modality) for modality, path in samples.items() if path is not None}
-    shares = {
-        modality: direction_shares(projectors, sample, modality, decomposition=decomposition)
-        for modality, sample in read.items()
-    }
-    suggestion = suggest(projectors, decomposition, read.get("image"))
+    shares = {modality: direction_shares(operator, sample, modality) for modality, sample in read.items()}
+    suggestion = suggest(operator, read.get("image"))
     if plot is not None:
         from isomix.plotting.plots import plot_spectrum
 
@@ -51,17 +47,17 @@ def command(
         log.print(f"plot written to {plot}", markup=False)
     if as_json:
         listed = {modality: {k: v.tolist() for k, v in part._asdict().items()} for modality, part in shares.items()}
-        print_json({"model": model, **described.to_json(), "suggested": suggestion, "shares": listed})
+        print_json({"model": model, **described.to_dict(), "suggested": suggestion, "shares": listed})
         return
     for line in render(described, suggestion, shares, width=min(out.width, 100)):
         out.print(line, markup=False)
 
 
-def suggest(projectors: Projectors, decomposition: ProductSVD, images: Any) -> dict[str, Any]:
+def suggest(operator: InterModalOperator, images: Any) -> dict[str, Any]:
     """The automatic band for images, and what speaks for it."""
     from isomix.spaces.band_selection import automatic_band
 
-    source, evidence, band = automatic_band(projectors, decomposition, images)
+    source, evidence, band = automatic_band(operator, images)
     found: dict[str, Any] = {**band._asdict(), "from": source}
     if evidence is not None:
         found |= {"gain": evidence.gain, "standard_error": evidence.standard_error, "strong": evidence.strong}
@@ -91,11 +87,9 @@ def render(described: Spectrum, suggestion: dict[str, Any], shares: dict[str, Sh
         f"condition          {described.condition:.3g}",
         f"top over median    {described.top_over_median:.3g}   (random projectors: {described.random_top_over_median:.3g})",
     ]
-    for modality, (k_top, k_bottom) in described.published.items():
-        lines.append(f"preset for {modality:<8}k_top {k_top}, k_bottom {k_bottom}")
-    lines.append(
-        f"suggested band     k_top {suggestion['k_top']}, k_bottom {suggestion['k_bottom']}   ({_why(suggestion)})"
-    )
+    for modality, band in described.preset.items():
+        lines.append(f"preset for {modality:<8}{band}   ({band.words(described.rank)})")
+    lines.append(f"suggested band     {suggestion['k_top']}/{suggestion['k_bottom']}   ({_why(suggestion)})")
     if shares:
         lines += ["", *_share_table(described, shares)]
     return [*lines, "", *_terminal_plot(described, width)]

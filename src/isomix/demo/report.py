@@ -101,7 +101,7 @@ def _band_note(tour: Tour) -> str:
         return ""
     origin = "preset, chosen on other data" if band["chosen_by"] == "preset" else "given"
     name = f"IsoCLIP ({band['k_top']}, {band['k_bottom']})"
-    return f" {name}: singular directions cut at the top and bottom of {band['rank']}; {origin}."
+    return f" {name}: singular directions cut at the top and bottom of {band['of']}; {origin}."
 
 
 def _emphasised(text: str, best: bool) -> str:

@@ -85,8 +85,7 @@ def run_tour(
     images: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] = "demo-output",
     *,
-    k_top: int | None = None,
-    k_bottom: int | None = None,
+    band: str | tuple[int, int] = "preset",
     template: str | None = None,
     draws: int = 20,
     seed: int = 0,
@@ -106,8 +105,8 @@ def run_tour(
         only neighbours are drawn. Default: the bundled icons and emoji.
     output : path-like
         Folder for tables, figures and ``results.json``; created if need be.
-    k_top, k_bottom : int, optional
-        Band of IsoCLIP. Default: the published band of the model; without one, IsoCLIP is skipped.
+    band : str or pair of int
+        Of IsoCLIP. Default: the preset band of the model; without one, IsoCLIP is skipped.
     template : str, optional
         Sentence around a class name, with ``{}``. Default: the name alone for the embedded model,
         ``"a photo of a {}."`` for others.
@@ -148,10 +147,10 @@ def run_tour(
     _check_output(folder, list(files.values()), groups, overwrite)
     encoder = load_encoder(model, offline=offline, device=device)
     (template,) = check_templates([template or default_templates(encoder)[0]])
-    tour = Tour(_settings(encoder, images, k_top, k_bottom, template, draws, seed))
+    tour = Tour(_settings(encoder, images, template, draws, seed))
     # Many small products: threads cost more than they give, many times as much on busy cores.
     with threadpool_limits(limits=1, user_api="blas"):
-        iso = _fit_isoclip(encoder, k_top, k_bottom, tour)
+        iso = _fit_isoclip(encoder, band, tour)
         log(f"text: {len(nouns())} nouns for Text PCA")
         text_pca = TextPCA().fit(encoder.encode_text([template.replace("{}", noun) for noun in nouns()]).embeddings)
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,16 +191,12 @@ def _check_output(folder: Path, targets: list[Path], groups: list[Group], overwr
         )
 
 
-def _settings(
-    encoder: Encoder, images: Any, k_top: Any, k_bottom: Any, template: str, draws: int, seed: int
-) -> dict[str, Any]:
+def _settings(encoder: Encoder, images: Any, template: str, draws: int, seed: int) -> dict[str, Any]:
     return {
         "model": encoder.spec,
         "fingerprint": encoder.fingerprint,
         "projectors": encoder.projectors.fingerprint,
         "images": None if images is None else os.fspath(images),
-        "k_top": k_top,
-        "k_bottom": k_bottom,
         "template": template,
         "shots": list(SHOTS),
         "draws": draws,
@@ -219,19 +214,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _fit_isoclip(encoder: Encoder, k_top: int | None, k_bottom: int | None, tour: Tour) -> IsoCLIP | None:
+def _fit_isoclip(encoder: Encoder, band: str | tuple[int, int], tour: Tour) -> IsoCLIP | None:
     try:
-        iso = IsoCLIP(encoder.projectors, k_top=k_top, k_bottom=k_bottom).fit()
+        iso = IsoCLIP(encoder.projectors, band).fit()
     except BandError as error:
-        if k_top is not None or k_bottom is not None:
+        if band != "preset":
             raise
         tour.skipped.append(f"IsoCLIP: {error}")
         return None
-    tour.settings["band"] = {
-        **iso.band_._asdict(),
-        "rank": iso.rank_,
-        "chosen_by": "preset" if k_top is None else "the call",
-    }
+    tour.settings["band"] = {**iso.band_.to_dict(iso.rank_), "chosen_by": iso.band_source_}
     return iso
 
 

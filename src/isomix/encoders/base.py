@@ -6,12 +6,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix.errors import ModelError
+from isomix._arrays import blocks, check_integer
+from isomix.errors import InputError, ModelError
 from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
 
@@ -90,17 +92,17 @@ class Encoder(ABC):
     @property
     def embedding_dim(self) -> int:
         """Width d of the embeddings."""
-        return self.projectors.image.shape[0]
+        return self.projectors.embedding_dim
 
     @property
     def image_feature_dim(self) -> int:
         """Width d_image of the pre-projection image features."""
-        return self.projectors.image.shape[1]
+        return self.projectors.side("image").width
 
     @property
     def text_feature_dim(self) -> int:
         """Width d_text of the pre-projection text features."""
-        return self.projectors.text.shape[1]
+        return self.projectors.side("text").width
 
     @abstractmethod
     def preprocess(self, image: Image.Image) -> Array:
@@ -174,16 +176,22 @@ class Encoder(ABC):
         Embeddings
             An unreadable picture is a row with ``ok`` false and a reason in ``errors``; no row is ever shifted.
         """
-        from isomix.encoders.batching import encode_images
+        from isomix.encoders.batching import iter_encoded, progress_bar
+        from isomix.encoders.images import read_image
 
-        return encode_images(
-            self,
-            images,
-            batch_size=batch_size,
-            show_progress_bar=show_progress_bar,
-            max_megapixels=max_megapixels,
-            workers=workers,
-        )
+        _check_sequence(images)
+        loaders = (partial(read_image, image, max_megapixels=max_megapixels) for image in images)
+        features = np.full((len(images), self.image_feature_dim), np.nan, np.float32)
+        embeddings = np.full((len(images), self.embedding_dim), np.nan, np.float32)
+        ok = np.zeros(len(images), np.bool_)
+        errors: dict[int, str] = {}
+        with progress_bar("images", len(images), show_progress_bar) as advance:
+            for batch in iter_encoded(self, loaders, batch_size=batch_size, workers=workers):
+                rows = slice(batch.start, batch.start + len(batch))
+                features[rows], embeddings[rows], ok[rows] = batch.features, batch.embeddings, batch.ok
+                errors.update({batch.start + row: reason for row, reason in batch.errors.items()})
+                advance(len(batch))
+        return Embeddings(features, embeddings, ok, errors)
 
     def encode_text(
         self,
@@ -206,6 +214,35 @@ class Encoder(ABC):
         InputError
             A single string was given, or something that is not a string.
         """
-        from isomix.encoders.batching import encode_texts
+        from isomix.encoders.batching import progress_bar
 
-        return encode_texts(self, texts, batch_size=batch_size, show_progress_bar=show_progress_bar)
+        _check_texts(texts)
+        batch_size = check_integer(batch_size, "batch_size", minimum=1)
+        features = np.empty((len(texts), self.text_feature_dim), np.float32)
+        embeddings = np.empty((len(texts), self.embedding_dim), np.float32)
+        with progress_bar("texts", len(texts), show_progress_bar) as advance:
+            for rows in blocks(len(texts), batch_size):
+                features[rows] = self.forward_texts(list(texts[rows]))
+                embeddings[rows] = self.project_text(features[rows])
+                advance(rows.stop - rows.start)
+        return Embeddings(features, embeddings, np.ones(len(texts), np.bool_))
+
+
+def _check_sequence(images: Sequence[ImageLike]) -> None:
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return
+    if isinstance(images, str | bytes | os.PathLike | np.ndarray) or not isinstance(images, Sequence):
+        shape = f" of shape {images.shape}" if isinstance(images, np.ndarray) else ""
+        raise InputError(
+            f"images: got a {type(images).__name__}{shape}, expected a sequence of pictures. Wrap a single one in a list."
+        )
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise InputError(f"texts: got the single string {texts!r}, expected a sequence of strings. Wrap it in a list.")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"texts: item {i} is a {type(text).__name__}, expected strings. Convert it, or leave it out."
+            )

@@ -14,23 +14,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix._arrays import blocks, check_integer
+from isomix._arrays import check_integer
 from isomix._extras import require
-from isomix.encoders.base import Array, Embeddings, Encoder, ImageLike
-from isomix.encoders.images import read_image
-from isomix.errors import ImageError, InputError
+from isomix.encoders.base import Array, Encoder
+from isomix.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Batch", "default_workers", "encode_images", "encode_texts", "iter_encoded", "progress_bar"]
+__all__ = ["Batch", "default_workers", "iter_encoded", "progress_bar"]
 
 
 @dataclass(frozen=True)
@@ -151,69 +149,6 @@ def _encode(encoder: Encoder, start: int, decoded: Sequence[_Decoded]) -> Batch:
         embeddings[ok] = encoder.project_image(features[ok])
     errors = {row: item.reason for row, item in enumerate(decoded) if item.pixels is None}
     return Batch(start, features, embeddings, ok, errors, [item.size for item in decoded])
-
-
-def encode_images(
-    encoder: Encoder,
-    images: Sequence[ImageLike],
-    *,
-    batch_size: int = 32,
-    show_progress_bar: bool | None = None,
-    max_megapixels: float = 100.0,
-    workers: int | None = None,
-) -> Embeddings:
-    """See :meth:`isomix.encoders.Encoder.encode_image`."""
-    _check_sequence(images)
-    loaders = (partial(read_image, image, max_megapixels=max_megapixels) for image in images)
-    features = np.full((len(images), encoder.image_feature_dim), np.nan, np.float32)
-    embeddings = np.full((len(images), encoder.embedding_dim), np.nan, np.float32)
-    ok = np.zeros(len(images), np.bool_)
-    errors: dict[int, str] = {}
-    with progress_bar("images", len(images), show_progress_bar) as advance:
-        for batch in iter_encoded(encoder, loaders, batch_size=batch_size, workers=workers):
-            rows = slice(batch.start, batch.start + len(batch))
-            features[rows], embeddings[rows], ok[rows] = batch.features, batch.embeddings, batch.ok
-            errors.update({batch.start + row: reason for row, reason in batch.errors.items()})
-            advance(len(batch))
-    return Embeddings(features, embeddings, ok, errors)
-
-
-def _check_sequence(images: Sequence[ImageLike]) -> None:
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        return
-    if isinstance(images, str | bytes | os.PathLike | np.ndarray) or not isinstance(images, Sequence):
-        shape = f" of shape {images.shape}" if isinstance(images, np.ndarray) else ""
-        raise InputError(
-            f"images: got a {type(images).__name__}{shape}, expected a sequence of pictures. Wrap a single one in a "
-            f"list."
-        )
-
-
-def encode_texts(
-    encoder: Encoder,
-    texts: Sequence[str],
-    *,
-    batch_size: int = 256,
-    show_progress_bar: bool | None = None,
-) -> Embeddings:
-    """See :meth:`isomix.encoders.Encoder.encode_text`."""
-    if isinstance(texts, str):
-        raise InputError(f"texts: got the single string {texts!r}, expected a sequence of strings. Wrap it in a list.")
-    wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
-    if wrong:
-        raise InputError(
-            f"texts: item {wrong[0]} is a {type(texts[wrong[0]]).__name__}, expected strings. Convert it, or leave it "
-            f"out."
-        )
-    batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    features = np.empty((len(texts), encoder.text_feature_dim), np.float32)
-    embeddings = np.empty((len(texts), encoder.embedding_dim), np.float32)
-    with progress_bar("texts", len(texts), show_progress_bar) as advance:
-        for rows in blocks(len(texts), batch_size):
-            features[rows] = encoder.forward_texts(list(texts[rows]))
-            embeddings[rows] = encoder.project_text(features[rows])
-            advance(rows.stop - rows.start)
-    return Embeddings(features, embeddings, np.ones(len(texts), np.bool_))
 
 
 @contextmanager

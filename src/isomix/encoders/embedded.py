@@ -91,7 +91,7 @@ class EmbeddedEncoder(Encoder):
         self.spec = f"embedded:{pair}" if pair else "embedded"
         self.preprocessing = _PREPROCESSING
         # The training recipe looks at other weights than the packaged ones: a folder with the same files.
-        self._weights = _WEIGHTS if weights is None else Path(weights)
+        self._weights: Traversable = _WEIGHTS if weights is None else Path(weights)
         self.projectors: Projectors = read_projectors(
             self.spec if weights is None else str(self._weights / EMBEDDED_PAIRS[pair])
         )
@@ -124,6 +124,10 @@ class EmbeddedEncoder(Encoder):
             [encoding.ids for encoding in self._open("tokenizer.json").encode_batch(list(texts))], np.int64
         )
         return np.asarray(self._open("text.onnx").run(["features"], {"tokens": tokens})[0])
+
+    def image_graph(self) -> bytes:
+        """The image tower as an ONNX model, from ``pixels`` to ``features``."""
+        return (self._weights / "image.onnx").read_bytes()
 
     def _open(self, name: str) -> Any:
         key = (os.getpid(), name)  # a session does not survive a fork

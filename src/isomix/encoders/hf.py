@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isomix._extras import require
+from isomix._extras import first_line, require
 from isomix.encoders.base import Array, Encoder
 from isomix.encoders.hf_families import FAMILIES, Family, siglip_head
 from isomix.encoders.model_folder import (
     file_hash,
     find_folder,
-    first_line,
     read_json,
     tokenizer_file,
     weight_files,
@@ -107,7 +106,7 @@ class HfEncoder(Encoder):
         self.spec = spec
         self.device = device
         self._texts = family.texts(folder)
-        self.preprocessing = preprocessing.to_json() | ({"texts": self._texts} if self._texts else {})
+        self.preprocessing = preprocessing.to_dict() | ({"texts": self._texts} if self._texts else {})
         self.projectors = family.projectors(model, spec)
         self.image_head = siglip_head(model) if family.residual_head else None
         self.logit_scale = float(self.projectors.logit_scale or 1.0)

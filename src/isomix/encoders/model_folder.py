@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isomix._extras import require
+from isomix._extras import first_line, require
 from isomix.encoders.preprocessing import Preprocessing
 from isomix.errors import ModelError, OfflineError
 from isomix.projectors.hub import check_hub_id, is_offline
@@ -17,7 +17,6 @@ from isomix.projectors.hub import check_hub_id, is_offline
 __all__ = [
     "file_hash",
     "find_folder",
-    "first_line",
     "read_config",
     "read_json",
     "read_preprocessing",
@@ -117,8 +116,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise ModelError(f"{path} is not JSON ({error}). Fetch it again.") from error
     return content if isinstance(content, dict) else None
-
-
-def first_line(error: BaseException) -> str:
-    """The start of an error's message, short enough to stand within another."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]

@@ -101,10 +101,10 @@ class NaflexPreprocessing:
         packed[-1, :2] = rows, columns
         return packed
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As a dictionary of JSON values; equal dictionaries, equal patches."""
         grid = {"patch_size": self.patch_size, "max_patches": self.max_patches, "resample": self.resample}
-        return self.values.to_json() | grid
+        return self.values.to_dict() | grid
 
 
 def split_packed(packed: Any) -> tuple[Any, Any, Any]:

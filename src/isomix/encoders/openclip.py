@@ -16,44 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isomix._extras import require
+from isomix._extras import first_line, require, require_open_clip
 from isomix.encoders.base import Array, Encoder
-from isomix.encoders.model_folder import first_line
 from isomix.encoders.preprocessing import Preprocessing
 from isomix.encoders.torch_heads import activation_of, move_to, take_off_heads
-from isomix.errors import InputError, MissingExtraError, ModelError, OfflineError
+from isomix.errors import InputError, ModelError, OfflineError
 from isomix.projectors.checkpoints import Residual, find_layout, projectors_from, read_residual_head
 from isomix.projectors.hub import is_offline
+from isomix.projectors.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["OpenClipEncoder", "import_open_clip", "load"]
+__all__ = ["OpenClipEncoder", "load"]
 
 _NEEDS = "An 'openclip:' encoder"
-_SCHEMAS = ("hf-hub:", "local-dir:")
 _TOLERANCE = 1e-4  # of the proof: cosines in float32 agree to 1e-6, a wrong head is off by far more
-
-
-def import_open_clip() -> Any:
-    """The package open_clip.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed, or the torchvision beside it does not belong to this torch.
-    """
-    try:
-        return require("open_clip", "openclip", _NEEDS)
-    except (MissingExtraError, RuntimeError, AttributeError) as error:
-        if "torchvision" not in str(error):
-            raise
-        raise MissingExtraError(
-            f"open_clip cannot be imported: {first_line(error)}. The torchvision that is installed was built for "
-            "another torch (PyPI's needs CUDA, even beside a torch for the CPU), or there is none. Install both in one command "
-            "and from one place, for example: pip install --force-reinstall torch torchvision --index-url "
-            "https://download.pytorch.org/whl/cpu. An 'hf:' encoder needs no torchvision."
-        ) from error
 
 
 def load(
@@ -86,8 +64,9 @@ def load(
             f"revision: got {revision!r}, but open_clip always takes the newest. Download the folder of that revision "
             "and name it as 'openclip:local-dir:<folder>'."
         )
-    open_clip = import_open_clip()
-    architecture, weights = _split(name)
+    open_clip = require_open_clip(_NEEDS)
+    schema, place, weights = ModelSpec("openclip", name).open_clip()
+    architecture = f"{schema}:{place}" if schema else place
     with _offline(is_offline(offline)):
         model, config = _create(open_clip, name, architecture, weights, is_offline(offline))
 
@@ -121,7 +100,7 @@ class OpenClipEncoder(Encoder):
         self.spec = spec
         self.device = "cpu"  # until the proof is done
         self._preprocess = _preprocessing(model.visual.preprocess_cfg, spec)
-        self.preprocessing = self._preprocess.to_json()
+        self.preprocessing = self._preprocess.to_dict()
         weights = model.state_dict()
 
         def read(tensor: str) -> Any:
@@ -211,19 +190,6 @@ class OpenClipEncoder(Encoder):
                     f"does not know: the projector gives other embeddings than the model (cosine {cosine.min():.4f}). "
                     "Use another model, or its embeddings as they are, with TextPCA or Whitening."
                 )
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """What open_clip calls the model, and the tag or file of its weights."""
-    if name.startswith(_SCHEMAS):
-        return name, None
-    architecture, _, weights = name.partition("/")
-    if not weights:
-        raise ModelError(
-            f"'openclip:{name}' names no weights. Write 'openclip:<architecture>/<pretrained tag>', for example "
-            "'openclip:ViT-B-32/datacomp_xl_s13b_b90k', 'openclip:hf-hub:<hub id>' or 'openclip:local-dir:<folder>'."
-        )
-    return architecture, weights
 
 
 def _create(

@@ -109,7 +109,7 @@ class Preprocessing:
         tables = [(values - np.float32(m)) / np.float32(s) for m, s in zip(self.mean, self.std, strict=True)]
         return np.stack([table[shown[..., channel]] for channel, table in enumerate(tables)])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As a dictionary of JSON values, reading included; equal dictionaries, equal pixels."""
         fields = asdict(self)
         return {"reading": READING, **{name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}}

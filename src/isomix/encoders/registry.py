@@ -7,7 +7,7 @@ from typing import Any
 
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
-from isomix.projectors.sources import split_spec
+from isomix.projectors.model_spec import parse_spec
 
 __all__ = ["SCHEMES", "load_encoder"]
 
@@ -49,7 +49,7 @@ def load_encoder(
     MissingExtraError
         Its framework is not installed.
     """
-    scheme, name = split_spec(spec)
+    scheme, name = parse_spec(spec)
     if scheme not in SCHEMES:
         known = ", ".join(f"{known!r}" if known == "embedded" else f"'{known}:…'" for known in SCHEMES)
         raise ModelError(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from isomix._extras import require
-from isomix.encoders.model_folder import first_line
+from isomix._extras import first_line, require
 from isomix.errors import ModelError
 from isomix.projectors.checkpoints import Layout, Residual
 from isomix.projectors.residual_head import name_activation

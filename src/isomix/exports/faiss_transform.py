@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from isomix._affine import AffineMap
 from isomix._extras import require
 from isomix.errors import InputError
-from isomix.exports.affine import affine_map
-
-if TYPE_CHECKING:
-    from isomix.spaces.base import Space
 
 __all__ = ["to_faiss", "wrap_faiss_index"]
 
 
-def to_faiss(space: Space) -> Any:
+def to_faiss(mapped: AffineMap) -> Any:
     """See :meth:`isomix.spaces.Space.to_faiss`."""
     faiss = require("faiss", "faiss", "to_faiss")
-    weight, bias = affine_map(space)
+    weight, bias = mapped.weight, mapped.bias
     transform = faiss.LinearTransform(weight.shape[1], weight.shape[0], bias is not None)
     faiss.copy_array_to_vector(np.ascontiguousarray(weight, np.float32).ravel(), transform.A)
     if bias is not None:
@@ -28,10 +25,10 @@ def to_faiss(space: Space) -> Any:
     return transform
 
 
-def wrap_faiss_index(space: Space, index: Any) -> Any:
+def wrap_faiss_index(mapped: AffineMap, index: Any) -> Any:
     """See :meth:`isomix.spaces.Space.wrap_faiss_index`."""
     faiss = require("faiss", "faiss", "wrap_faiss_index")
-    transform = to_faiss(space)
+    transform = to_faiss(mapped)
     if not isinstance(index, faiss.Index) or index.d != transform.d_out:
         given = f"width {index.d}" if isinstance(index, faiss.Index) else type(index).__name__
         raise InputError(

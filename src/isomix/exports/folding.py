@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from isomix._arrays import Floats
 from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
+from isomix.exports.contract import ProjectorSpace
 from isomix.projectors.checkpoints import LAYOUTS, Linear, Residual
 
 if TYPE_CHECKING:
     import torch
-
-    from isomix._arrays import Floats
-    from isomix.spaces.isoclip import IsoCLIP
 
 __all__ = ["fold_into", "require_plain", "unfold"]
 
@@ -55,9 +54,9 @@ class _Weight(NamedTuple):
         return self.values.new_tensor(weight)  # same dtype and device
 
 
-def fold_into(space: IsoCLIP, model: Any) -> None:
+def fold_into(model: Any, space: ProjectorSpace) -> None:
     """See :meth:`isomix.IsoCLIP.fold_into`."""
-    require_plain(space, model)
+    require_plain(model, space)
     if isinstance(model, Encoder):
         model.projectors = space.folded_projectors()
         model.fingerprint = _mixed(model.fingerprint, space)
@@ -66,7 +65,7 @@ def fold_into(space: IsoCLIP, model: Any) -> None:
         _find(model, space.modality).write(folded)
 
 
-def unfold(space: IsoCLIP, model: Any) -> None:
+def unfold(model: Any, space: ProjectorSpace) -> None:
     """See :meth:`isomix.IsoCLIP.unfold`."""
     if isinstance(model, Encoder):
         if model.projectors.fingerprint != space.folded_projectors().fingerprint:
@@ -82,7 +81,7 @@ def unfold(space: IsoCLIP, model: Any) -> None:
     found.write(own)
 
 
-def require_plain(space: IsoCLIP, model: Any) -> None:
+def require_plain(model: Any, space: ProjectorSpace) -> None:
     """Raise :class:`ModelError` unless the projector of ``model`` is the space's own, not folded and not another's."""
     if not isinstance(model, Encoder):
         own, folded = _weights(space)
@@ -90,7 +89,7 @@ def require_plain(space: IsoCLIP, model: Any) -> None:
         if not found.holds(own):
             raise ModelError(_mismatch(found, own, folded, space))
     elif model.projectors.fingerprint != space.projectors.fingerprint:
-        foldable = space.operator_ is not None
+        foldable = space.projectors.side(space.modality).bias is None
         same = foldable and model.projectors.fingerprint == space.folded_projectors().fingerprint
         raise ModelError(
             "this encoder is folded with this space already; unfold it first."
@@ -100,9 +99,9 @@ def require_plain(space: IsoCLIP, model: Any) -> None:
         )
 
 
-def _weights(space: IsoCLIP) -> tuple[Floats, Floats]:
-    folded, pair = space.folded_projectors(), space.projectors
-    return (pair.image, folded.image) if space.modality == "image" else (pair.text, folded.text)
+def _weights(space: ProjectorSpace) -> tuple[Floats, Floats]:
+    folded = space.folded_projectors()
+    return space.projectors.side(space.modality).weight, folded.side(space.modality).weight
 
 
 def _find(model: Any, modality: str) -> _Weight:
@@ -129,7 +128,7 @@ def _find(model: Any, modality: str) -> _Weight:
     )
 
 
-def _mismatch(found: _Weight, own: Floats, folded: Floats, space: IsoCLIP) -> str:
+def _mismatch(found: _Weight, own: Floats, folded: Floats, space: ProjectorSpace) -> str:
     shape = tuple(found.values.shape)
     subject = f"{found.name}, as out x in of shape {shape}, is not the space's {space.modality} projector"
     if found.is_near(folded):
@@ -147,6 +146,6 @@ def _mismatch(found: _Weight, own: Floats, folded: Floats, space: IsoCLIP) -> st
     return f"{subject} (relative difference {distance:.2g}): it is another model's, or folded with another space."
 
 
-def _mixed(fingerprint: str, space: IsoCLIP) -> str:
+def _mixed(fingerprint: str, space: ProjectorSpace) -> str:
     """A fingerprint for the folded encoder; exclusive or, so that unfolding gives the first one back."""
     return f"{int(fingerprint, 16) ^ int(space.folded_projectors().fingerprint, 16):064x}"

@@ -8,22 +8,19 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from isomix._affine import AffineMap
 from isomix._extras import require
+from isomix._files import check_target, writing
 from isomix.encoders.base import Encoder
+from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError, ModelError
-from isomix.exports.affine import AffineMap, affine_map, check_width
+from isomix.exports.contract import FittedSpace, ProjectorSpace, check_width, is_made_from_projectors
 from isomix.exports.folding import require_plain
-from isomix.spaces.isoclip import IsoCLIP
-from isomix.spaces.plain import PreProjection
-
-if TYPE_CHECKING:
-    from isomix.spaces.base import Space
 
 __all__ = ["export_image_encoder", "to_onnx"]
 
@@ -34,13 +31,13 @@ _OUTPUT = "adapted"
 _LARGEST = 2**31  # bytes of one protobuf message
 
 
-def to_onnx(space: Space, path: str | os.PathLike[str], source: str = "embeddings") -> None:
+def to_onnx(space: FittedSpace, path: str | os.PathLike[str], source: str = "embeddings") -> None:
     """See :meth:`isomix.spaces.Space.to_onnx`."""
-    onnx, target = require("onnx", "onnx", "to_onnx"), _target(path)
-    _write(onnx, _head(onnx, [affine_map(space, source)], source), target, _metadata(space))
+    onnx, target = require("onnx", "onnx", "to_onnx"), check_target(path, overwrite=True)
+    _write(onnx, _head(onnx, [space.affine_map(source)], source), target, _metadata(space))
 
 
-def export_image_encoder(model: Any, space: Space, path: str | os.PathLike[str]) -> None:
+def export_image_encoder(model: Any, space: FittedSpace, path: str | os.PathLike[str]) -> None:
     """Write a whole image encoder that returns adapted vectors as one ONNX file.
 
     Parameters
@@ -48,7 +45,7 @@ def export_image_encoder(model: Any, space: Space, path: str | os.PathLike[str])
     model : transformers CLIP, open_clip model or isomix Encoder
         With the space's own projectors, not folded: the map is part of the graph. It is left as it is.
         A head with a bias or one that is not linear needs an Encoder, and a SigLIP 2 of any aspect ratio will not do.
-    space : Space
+    space : isomix.spaces.Space
         A fitted space of image embeddings.
     path : path
         Input ``pixels`` of shape (n, 3, height, width), preprocessed as the model expects; output ``adapted`` of shape
@@ -80,27 +77,27 @@ def export_image_encoder(model: Any, space: Space, path: str | os.PathLike[str])
     >>> session.run(["adapted"], {"pixels": np.zeros((2, 3, 64, 64), np.float32)})[0].shape == (2, iso.n_components_)
     True
     """
-    onnx, target = require("onnx", "onnx", "export_image_encoder"), _target(path)
+    onnx, target = require("onnx", "onnx", "export_image_encoder"), check_target(path, overwrite=True)
     if space.modality != "image":
         raise InputError("space: it was made for text embeddings. An image encoder needs one with modality='image'.")
-    if isinstance(space, PreProjection):
+    if space.method == "pre-projection":
         raise InputError("space: pre-projection features need no space. Export the image tower without its projector.")
-    if isinstance(space, IsoCLIP):
+    if is_made_from_projectors(space):
         _check_projectors(space, model)
     about = _metadata(space)
     if isinstance(model, Encoder):
         about |= {"isomix.model": model.fingerprint, "isomix.preprocessing": json.dumps(model.preprocessing)}
-        if model.scheme == "embedded":
+        if isinstance(model, EmbeddedEncoder):
             _write(onnx, _joined(onnx, model, space), target, about)
             return
     _write(onnx, _traced(model, space), target, about)
 
 
-def _check_projectors(space: IsoCLIP, model: Any) -> None:
+def _check_projectors(space: ProjectorSpace, model: Any) -> None:
     """Refuse another model's projectors; a head that is not linear may be linearised elsewhere than in the encoder."""
     pair = space.projectors
     if not (isinstance(model, Encoder) and model.image_head is not None and pair.linearised_at):
-        require_plain(space, model)
+        require_plain(model, space)
     elif not np.array_equal(pair.text, model.projectors.text):
         raise ModelError(
             f"the projectors of this encoder ({model.spec}) are not those of the space "
@@ -113,12 +110,12 @@ def _head(onnx: Any, stages: Sequence[AffineMap], source: str) -> Any:
     """Affine maps, each followed by normalisation, as a model from ``source`` to ``adapted``."""
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     nodes, constants, value = [], [], source
-    for number, (weight, bias) in enumerate(stages):
+    for number, stage in enumerate(stages):
         inputs = [value, f"isomix_weight_{number}"]
-        constants.append(numpy_helper.from_array(np.asarray(weight, np.float32), inputs[1]))
-        if bias is not None:
+        constants.append(numpy_helper.from_array(np.asarray(stage.weight, np.float32), inputs[1]))
+        if stage.bias is not None:
             inputs.append(f"isomix_bias_{number}")
-            constants.append(numpy_helper.from_array(np.asarray(bias, np.float32), inputs[2]))
+            constants.append(numpy_helper.from_array(np.asarray(stage.bias, np.float32), inputs[2]))
         value = _OUTPUT if number == len(stages) - 1 else f"isomix_unit_{number}"
         nodes.append(helper.make_node("Gemm", inputs, [f"isomix_mapped_{number}"], transB=1))
         nodes.append(helper.make_node("LpNormalization", [f"isomix_mapped_{number}"], [value], axis=-1, p=2))
@@ -132,17 +129,17 @@ def _head(onnx: Any, stages: Sequence[AffineMap], source: str) -> Any:
     )
 
 
-def _joined(onnx: Any, encoder: Encoder, space: Space) -> Any:
-    """The packaged image tower, its projector and the space in one graph."""
-    projector = AffineMap(np.asarray(encoder.projectors.image, np.float64), None)
-    mapped = affine_map(space)
+def _joined(onnx: Any, encoder: EmbeddedEncoder, space: FittedSpace) -> Any:
+    """The encoder's own image tower, its projector and the space in one graph."""
+    projector = AffineMap(np.asarray(encoder.projectors.side("image").weight, np.float64))
+    mapped = space.affine_map()
     check_width(mapped.weight.shape[1], encoder.embedding_dim)
-    tower = onnx.load_model_from_string((files("isomix.encoders") / "weights" / "image.onnx").read_bytes())
+    tower = onnx.load_model_from_string(encoder.image_graph())
     head = _head(onnx, [projector, mapped], "features")
     return onnx.compose.merge_models(tower, head, io_map=[("features", "features")])
 
 
-def _traced(model: Any, space: Space) -> Any:
+def _traced(model: Any, space: FittedSpace) -> Any:
     """A torch image tower with its projector and the space, through torch's exporter."""
     require("onnxscript", "onnx", "ONNX export of a torch model")
     torch = require("torch", "hf", "ONNX export of a torch model")
@@ -183,21 +180,15 @@ def _quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _metadata(space: Space) -> dict[str, str]:
+def _metadata(space: FittedSpace) -> dict[str, str]:
     from isomix import __version__
 
     return {"isomix.version": __version__, "isomix.method": space.method, "isomix.space": space.fingerprint}
-
-
-def _target(path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
-    return target
 
 
 def _write(onnx: Any, model: Any, target: Path, about: dict[str, str]) -> None:
     model.producer_name, model.producer_version = "isomix", about["isomix.version"]
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model)
-    onnx.save_model(model, target)
+    with writing(target) as temporary:
+        onnx.save_model(model, temporary)

@@ -1,23 +1,21 @@
-"""A fitted space as a torch module."""
+"""A fitted space as modules of torch: alone, behind an image tower, and in a sentence-transformers pipeline."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from isomix._affine import AffineMap
+from isomix._arrays import Doubles
+from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
-from isomix.exports.affine import affine_map, check_width
-from isomix.spaces.isoclip import IsoCLIP
+from isomix.exports.contract import FittedSpace, check_width, is_made_from_projectors
 
-if TYPE_CHECKING:
-    from isomix._arrays import Doubles
-    from isomix.spaces.base import Space
-
-__all__ = ["ImageEncoder", "SpaceModule", "to_torch"]
+__all__ = ["ImageEncoder", "SpaceModule", "to_sentence_transformers"]
 
 
 class SpaceModule(torch.nn.Module):
@@ -53,9 +51,20 @@ class SpaceModule(torch.nn.Module):
         return f"{d} -> {k}"
 
 
-def to_torch(space: Space, source: str = "embeddings") -> SpaceModule:
-    """See :meth:`isomix.spaces.Space.to_torch`."""
-    return SpaceModule(*affine_map(space, source))
+def to_sentence_transformers(mapped: AffineMap) -> list[Any]:
+    """See :meth:`isomix.spaces.Space.to_sentence_transformers`."""
+    needed = "sentence_transformers.sentence_transformer.modules"
+    modules = require(needed, "sentence-transformers", "to_sentence_transformers")
+    bias = mapped.bias
+    dense = modules.Dense(
+        mapped.weight.shape[1],
+        mapped.weight.shape[0],
+        bias=bias is not None,
+        activation_function=torch.nn.Identity(),
+        init_weight=torch.from_numpy(np.array(mapped.weight, np.float32)),
+        init_bias=None if bias is None else torch.from_numpy(np.array(bias, np.float32)),
+    )
+    return [dense.requires_grad_(False), modules.Normalize()]
 
 
 class ImageEncoder(torch.nn.Module):
@@ -76,7 +85,7 @@ class ImageEncoder(torch.nn.Module):
         A space of another width.
     """
 
-    def __init__(self, model: Any, space: Space) -> None:
+    def __init__(self, model: Any, space: FittedSpace) -> None:
         super().__init__()
         inner = model.torch_model if isinstance(model, Encoder) else model
         tower: Any = getattr(inner, "visual", None)  # open_clip
@@ -90,10 +99,11 @@ class ImageEncoder(torch.nn.Module):
                 f"model: a {type(inner).__name__} has no image tower that isomix knows. "
                 "Expected a CLIP of transformers or open_clip, or an encoder of isomix."
             )
-        from_features = isinstance(model, Encoder) and isinstance(space, IsoCLIP)
+        from_features = isinstance(model, Encoder) and is_made_from_projectors(space)
         self.tower = copy.deepcopy(tower).cpu().float()
         self.project = copy.deepcopy(project).cpu().float()
-        self.head = to_torch(space, "features" if from_features else "embeddings")
+        mapped = space.affine_map("features" if from_features else "embeddings")
+        self.head = SpaceModule(mapped.weight, mapped.bias)
         self.image_size = (size, size) if isinstance(size, int) else tuple(size)
         self._normalized = not from_features
         self.eval()
@@ -112,21 +122,21 @@ class ImageEncoder(torch.nn.Module):
         return torch.nn.functional.normalize(projected, dim=-1) if self._normalized else projected
 
 
-def _projector(model: Any, space: Space) -> Any:
+def _projector(model: Any, space: FittedSpace) -> Any:
     """What stands between the tower's output and the space."""
     if not isinstance(model, Encoder):
         return torch.nn.Identity() if hasattr(model, "visual") else getattr(model, "visual_projection", None)
-    if isinstance(space, IsoCLIP):
+    if is_made_from_projectors(space):
         return torch.nn.Identity()
     if model.image_head is not None:
         raise ModelError(
             f"the image head of {model.spec} is not linear, and a {type(space).__name__} belongs behind it. Export an "
             "IsoCLIP, or pass the model itself instead of the encoder."
         )
-    pair = model.projectors
-    project = torch.nn.Linear(pair.image.shape[1], pair.embedding_dim, bias=pair.image_bias is not None)
+    side = model.projectors.side("image")
+    project = torch.nn.Linear(side.width, model.embedding_dim, bias=side.bias is not None)
     with torch.no_grad():
-        project.weight.copy_(torch.from_numpy(pair.image))
-        if pair.image_bias is not None:
-            project.bias.copy_(torch.from_numpy(pair.image_bias))
+        project.weight.copy_(torch.from_numpy(side.weight))
+        if side.bias is not None:
+            project.bias.copy_(torch.from_numpy(side.bias))
     return project

@@ -45,7 +45,9 @@ class Inversion:
 
 @dataclass(eq=False)
 class ModalityInversion(ABC):
-    """Common part of :class:`TextualInversion` and :class:`VisualInversion`.
+    """Optimise input vectors of a frozen tower until its embedding matches a given one of the other modality.
+
+    Common part of :class:`TextualInversion` and :class:`VisualInversion`, which say where the vectors go.
 
     Parameters
     ----------
@@ -72,13 +74,15 @@ class ModalityInversion(ABC):
     batch_size: int = 64
     seed: int = 0
 
-    _needs: ClassVar[tuple[str, ...]]
+    _tower: ClassVar[str]
+    _projection: ClassVar[str]
 
     def __post_init__(self) -> None:
         given = type(self.model).__name__
         if isinstance(self.model, Encoder):
             self.model = self.model.torch_model
-        missing = [name for name in self._needs if not isinstance(getattr(self.model, name, None), torch.nn.Module)]
+        needs = (self._tower, self._projection)
+        missing = [name for name in needs if not isinstance(getattr(self.model, name, None), torch.nn.Module)]
         if missing:
             raise ModelError(
                 f"model: a {given} has no {' and no '.join(missing)}. Modality inversion needs "
@@ -88,16 +92,26 @@ class ModalityInversion(ABC):
             check_integer(getattr(self, name), name, minimum=1)
 
     @abstractmethod
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Input vectors of shape (n, n_tokens, width) to the tower's embeddings of shape (n, d), not normalised."""
+    def _inputs(self) -> torch.nn.Module:
+        """The layer of the tower whose output the optimised vectors replace."""
 
     @abstractmethod
     def _width(self) -> int:
         """Width of one input vector."""
 
     @abstractmethod
-    def _output_width(self) -> int:
-        """Width d of the embeddings."""
+    def _place(self, tokens: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """The layer's output with the optimised vectors, (n, n_tokens, width), in their places."""
+
+    @abstractmethod
+    def _around(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What goes into the tower beside the optimised vectors, for n queries."""
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Input vectors of shape (n, n_tokens, width) to the tower's embeddings of shape (n, d), not normalised."""
+        with replaced_output(self._inputs(), lambda output: self._place(tokens, output)):
+            pooled = getattr(self.model, self._tower)(**self._around(tokens)).pooler_output
+        return getattr(self.model, self._projection)(pooled)
 
     def transform(self, X: ArrayLike, *, show_progress_bar: bool | None = None) -> NDArray[np.float32]:
         """The embeddings of :meth:`invert` alone: (n, d) of one modality to (n, d) of the other, unit rows."""
@@ -118,9 +132,8 @@ class ModalityInversion(ABC):
         InputError
             Wrong width or dtype, NaN, zero rows.
         """
-        targets = normalize_rows(
-            as_matrix(X, "embeddings", width=self._output_width(), width_of="the model's", nonzero_rows=True)
-        )
+        width = int(getattr(self.model, self._projection).weight.shape[0])
+        targets = normalize_rows(as_matrix(X, "embeddings", width=width, width_of="the model's", nonzero_rows=True))
         batches = list(blocks(len(targets), self.batch_size))
         generator = torch.Generator().manual_seed(self.seed)
         start = torch.randn(self.n_tokens, self._width(), generator=generator) * INITIAL_STD

@@ -10,7 +10,7 @@ import torch
 
 from isomix.encoders.base import Encoder
 from isomix.errors import InputError
-from isomix.inversion.base import ModalityInversion, replaced_output
+from isomix.inversion.base import ModalityInversion
 
 __all__ = ["TextualInversion"]
 
@@ -50,7 +50,7 @@ class TextualInversion(ModalityInversion):
     template: str = "a photo of {}"
     n_steps: int = 150
 
-    _needs = ("text_model", "text_projection")
+    _tower, _projection = "text_model", "text_projection"
 
     def __post_init__(self) -> None:
         encoder = self.model
@@ -59,7 +59,7 @@ class TextualInversion(ModalityInversion):
             self.tokenizer = encoder.tokenizer
         if self.tokenizer is None:
             raise InputError("tokenizer: got none. Pass the model's tokenizer, or an encoder loaded as 'hf:…'.")
-        self._ids, self._place = self._sentence(self.tokenizer)
+        self._ids, self._words = self._sentence(self.tokenizer)
 
     def _sentence(self, tokenizer: Callable[[str], Any]) -> tuple[torch.Tensor, slice]:
         """Token ids of the template with room for the pseudo-words, and where that is."""
@@ -78,21 +78,16 @@ class TextualInversion(ModalityInversion):
             )
         return ids, slice(len(before) - 1, len(before) - 1 + self.n_tokens)
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Pseudo-words of shape (n, n_tokens, width) to text embeddings of shape (n, d), not normalised."""
-
-        def insert(words: torch.Tensor) -> torch.Tensor:
-            return torch.cat(
-                [words[:, : self._place.start], tokens.to(words.dtype), words[:, self._place.stop :]], dim=1
-            )
-
-        ids = self._ids.to(tokens.device).expand(len(tokens), -1)
-        with replaced_output(self.model.text_model.embeddings.token_embedding, insert):
-            pooled = self.model.text_model(input_ids=ids).pooler_output
-        return self.model.text_projection(pooled)
+    def _inputs(self) -> torch.nn.Module:
+        layer: torch.nn.Module = self.model.text_model.embeddings.token_embedding
+        return layer
 
     def _width(self) -> int:
         return int(self.model.text_model.embeddings.token_embedding.weight.shape[1])
 
-    def _output_width(self) -> int:
-        return int(self.model.text_projection.weight.shape[0])
+    def _place(self, tokens: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        before, after = output[:, : self._words.start], output[:, self._words.stop :]
+        return torch.cat([before, tokens.to(output.dtype), after], dim=1)
+
+    def _around(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"input_ids": self._ids.to(tokens.device).expand(len(tokens), -1)}

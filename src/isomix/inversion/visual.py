@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from isomix.errors import InputError
-from isomix.inversion.base import ModalityInversion, replaced_output
+from isomix.inversion.base import ModalityInversion
 
 __all__ = ["VisualInversion"]
 
@@ -41,7 +41,7 @@ class VisualInversion(ModalityInversion):
 
     n_steps: int = field(default=1000, kw_only=True)
 
-    _needs = ("vision_model", "visual_projection")
+    _tower, _projection = "vision_model", "visual_projection"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,21 +50,17 @@ class VisualInversion(ModalityInversion):
             raise InputError(f"n_tokens: got {self.n_tokens}, but the model's pictures have only {patches} patches.")
         self._share = torch.arange(patches) * self.n_tokens // patches
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Pseudo-patches of shape (n, n_tokens, width) to image embeddings of shape (n, d), not normalised."""
-
-        def fill(patches: torch.Tensor) -> torch.Tensor:
-            return tokens[:, self._share].transpose(1, 2).reshape(patches.shape).to(patches.dtype)
-
-        embeddings = self.model.vision_model.embeddings
-        size = embeddings.image_size
-        nothing = torch.zeros(1, device=tokens.device).expand(len(tokens), 3, size, size)  # overwritten by ``fill``
-        with replaced_output(embeddings.patch_embedding, fill):
-            pooled = self.model.vision_model(pixel_values=nothing).pooler_output
-        return self.model.visual_projection(pooled)
+    def _inputs(self) -> torch.nn.Module:
+        layer: torch.nn.Module = self.model.vision_model.embeddings.patch_embedding
+        return layer
 
     def _width(self) -> int:
         return int(self.model.vision_model.embeddings.patch_embedding.weight.shape[0])
 
-    def _output_width(self) -> int:
-        return int(self.model.visual_projection.weight.shape[0])
+    def _place(self, tokens: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        return tokens[:, self._share].transpose(1, 2).reshape(output.shape).to(output.dtype)
+
+    def _around(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        size = self.model.vision_model.embeddings.image_size
+        nothing = torch.zeros(1, device=tokens.device)  # every patch of it is overwritten
+        return {"pixel_values": nothing.expand(len(tokens), 3, size, size)}

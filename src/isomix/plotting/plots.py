@@ -40,7 +40,7 @@ def plot_spectrum(
         Ends in .svg, .png or .pdf. The same input gives the same bytes.
     title : str
     band : Band, optional
-        Directions to mark as kept. Default: the published band for images, if there is one.
+        Directions to mark as kept. Default: the preset band for images, if there is one.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def plot_spectrum(
         np.arange(1, len(control) + 1), control / np.median(control), color=GREY, ls="--", label="random projectors"
     )
     axes.plot(np.arange(1, len(values) + 1), values / np.median(values), color=BLUE, lw=2, label="this model")
-    band = band or described.published.get("image")
+    band = band or described.preset.get("image")
     if band is not None:
         first, last = band.k_top + 0.5, described.rank - band.k_bottom + 0.5
         kept = f"kept by IsoCLIP: {band.k_top + 1} to {described.rank - band.k_bottom}"

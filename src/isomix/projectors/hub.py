@@ -122,9 +122,7 @@ def read_from_hub(
 
 
 def _load_kept(path: Path, source: str) -> Projectors:
-    projectors = Projectors.load(path)
-    projectors.source = source  # the same weights go by several names
-    return projectors
+    return Projectors.load(path).replace(source=source)  # the same weights go by several names
 
 
 def _user_cache() -> Path:
@@ -168,8 +166,7 @@ class _Repository:
                 return projectors_from(weights.entries, weights.tensor, weights.where, source)
             raise ModelError(
                 f"{source!r} has neither {WEIGHTS_FILE} nor {INDEX_FILE} nor {OPEN_CLIP_FILE}. isomix reads "
-                "safetensors only, no pickles "
-                "(.bin): take another revision or a copy of the model that has them."
+                "safetensors only, no pickles (.bin): take another revision or a copy of the model that has them."
             ) from error
         shards = shard_of_tensor(index, f"{INDEX_FILE} of {source!r}")
 

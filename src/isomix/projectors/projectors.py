@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,55 @@ from isomix._arrays import Floats, as_matrix
 from isomix._documents import Document, expect_tensors, read_document, write_document
 from isomix.errors import InputError, ModelError
 
-__all__ = ["Projectors"]
+__all__ = ["MODALITIES", "Projectors", "Side", "check_modality"]
+
+MODALITIES = ("image", "text")
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One projector of the two.
+
+    Attributes
+    ----------
+    modality : {"image", "text"}
+    weight : ndarray, shape (d, d_in)
+        Out x in.
+    bias : ndarray, shape (d,), or None
+    """
+
+    modality: str
+    weight: Floats
+    bias: Floats | None
+
+    @property
+    def width(self) -> int:
+        """Width d_in of the pre-projection features."""
+        return int(self.weight.shape[1])
+
+    @property
+    def affine(self) -> Floats:
+        """[W b], the map of features with a 1 appended; W where there is no bias."""
+        if self.bias is None:
+            return self.weight
+        return np.column_stack([self.weight, self.bias.astype(self.weight.dtype)])
+
+    def features(self, values: ArrayLike) -> Floats:
+        """``values`` as pre-projection features of this side, shape (n, d_in), or an :class:`InputError`."""
+        of = f"the {self.modality} projector's input"
+        return as_matrix(values, f"{self.modality} features", width=self.width, width_of=of)
+
+    def project(self, features: ArrayLike) -> Floats:
+        """Embeddings before normalisation: ``features @ W.T + b``, shape (n, d)."""
+        H = self.features(features)
+        projected = H @ self.weight.T.astype(H.dtype, copy=False)
+        return np.asarray(projected if self.bias is None else projected + self.bias.astype(H.dtype, copy=False))
+
+
+def check_modality(modality: str) -> None:
+    """Raise :class:`InputError` for anything but "image" and "text"."""
+    if modality not in MODALITIES:
+        raise InputError(f"modality: got {modality!r}, expected 'image' or 'text'.")
 
 
 class Projectors:
@@ -31,7 +80,7 @@ class Projectors:
     logit_scale : float, optional
         The model's inverse temperature.
     source : str, optional
-        Where they came from, e.g. ``"hf:openai/clip-vit-base-patch32"``; published bands are looked up by it.
+        Where they came from, e.g. ``"hf:openai/clip-vit-base-patch32"``; preset bands are looked up by it.
     linearised_at : {"", "origin", "sample"}
         The model's image head is not linear, and ``image`` with ``image_bias`` is its linearisation there; empty for a
         head that is.
@@ -99,6 +148,29 @@ class Projectors:
         """Width d of the shared embedding space."""
         return int(self.image.shape[0])
 
+    def side(self, modality: str) -> Side:
+        """The projector of one modality, with its bias.
+
+        Raises
+        ------
+        InputError
+            Another modality.
+        """
+        check_modality(modality)
+        return Side(modality, getattr(self, modality), getattr(self, f"{modality}_bias"))
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with some of the constructor's arguments changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Projectors(np.eye(2), np.eye(2)).replace(source="mine")
+        Projectors(image 2 -> 2, text 2 -> 2, source='mine')
+        """
+        names = ("image", "text", "image_bias", "text_bias", "logit_scale", "source", "linearised_at")
+        return type(self)(**{name: getattr(self, name) for name in names} | changes)
+
     @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over the projectors' float32 values: equal projectors, equal spaces."""
@@ -110,7 +182,7 @@ class Projectors:
 
     def why_not_linear(self, modality: str) -> str:
         """What keeps a head from being one matrix, as the beginning of a message; empty where nothing does."""
-        if (self.image_bias if modality == "image" else self.text_bias) is None:
+        if self.side(modality).bias is None:
             return ""
         if modality == "image" and self.linearised_at:
             where = f"its projector is a linearisation at the {self.linearised_at}, with a bias"
@@ -119,16 +191,11 @@ class Projectors:
 
     def project_image(self, features: ArrayLike) -> Floats:
         """Image embeddings before normalisation: ``features @ W_image.T + b``, shape (n, d)."""
-        return self._project(features, self.image, self.image_bias, "image features")
+        return self.side("image").project(features)
 
     def project_text(self, features: ArrayLike) -> Floats:
         """Text embeddings before normalisation: ``features @ W_text.T + b``, shape (n, d)."""
-        return self._project(features, self.text, self.text_bias, "text features")
-
-    def _project(self, features: ArrayLike, weight: Floats, bias: Floats | None, name: str) -> Floats:
-        H = as_matrix(features, name, width=weight.shape[1], width_of="the projector's input")
-        projected = H @ weight.T.astype(H.dtype, copy=False)
-        return np.asarray(projected if bias is None else projected + bias.astype(H.dtype, copy=False))
+        return self.side("text").project(features)
 
     def tensors(self) -> dict[str, Floats]:
         """The arrays under the names they have in a file."""
@@ -229,9 +296,7 @@ class Projectors:
         ModelError
             They differ: a square projector is transposed, or features were taken at another layer.
         """
-        own = np.asarray(
-            self.project_image(features) if modality == "image" else self.project_text(features), np.float64
-        )
+        own = np.asarray(self.side(modality).project(features), np.float64)
         given = np.asarray(embeddings, np.float64)
         cosine = (own * given).sum(1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(given, axis=1))
         worst = float(1.0 - cosine.min()) if cosine.size else 0.0

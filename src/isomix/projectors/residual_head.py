@@ -255,14 +255,8 @@ class Linearisation:
 
     def apply_to(self, projectors: Projectors) -> Projectors:
         """The pair with this map as its image side, in float32; the text side stays."""
-        return Projectors(
-            self.weight.astype(np.float32),
-            projectors.text,
-            image_bias=self.bias.astype(np.float32),
-            text_bias=projectors.text_bias,
-            logit_scale=projectors.logit_scale,
-            source=projectors.source,
-            linearised_at=self.point,
+        return projectors.replace(
+            image=self.weight.astype(np.float32), image_bias=self.bias.astype(np.float32), linearised_at=self.point
         )
 
 

@@ -1,7 +1,7 @@
 """Linear maps of the embedding space: numpy in, numpy out."""
 
 from isomix.projectors import Projectors
-from isomix.spaces.bands import published_band
+from isomix.spaces.bands import preset_band
 from isomix.spaces.base import SPACES, Space, load_space
 from isomix.spaces.isoclip import IsoCLIP
 from isomix.spaces.plain import Plain, PreProjection
@@ -19,5 +19,5 @@ __all__ = [
     "TextPCA",
     "ZCAWhitening",
     "load_space",
-    "published_band",
+    "preset_band",
 ]

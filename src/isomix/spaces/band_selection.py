@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from isomix._arrays import Doubles, Floats, as_matrix, blocks
 from isomix.errors import InputError
-from isomix.linalg import ProductSVD, coordinate_map, normalize_rows
+from isomix.linalg import normalize_rows
 from isomix.metrics import average_precisions
-from isomix.projectors import Projectors
 from isomix.spaces.bands import Band
-from isomix.spaces.spectrum import affine_weights, leading_outliers
+from isomix.spaces.operator import InterModalOperator
+from isomix.spaces.spectrum import leading_outliers
 
 __all__ = [
     "Choice",
@@ -92,20 +92,17 @@ class Choice(NamedTuple):
 
 
 def automatic_band(
-    projectors: Projectors,
-    decomposition: ProductSVD,
+    operator: InterModalOperator,
     X: ArrayLike | None = None,
     y: ArrayLike | None = None,
     modality: str = "image",
     bank: ArrayLike | None = None,
 ) -> tuple[str, Choice | None, Band]:
-    """The band of ``IsoCLIP(projectors, band="auto").fit(X, y, bank=bank)``, for who has the decomposition already.
+    """The band of ``IsoCLIP(projectors, band="auto").fit(X, y, bank=bank)``, for who has the operator already.
 
     Parameters
     ----------
-    projectors : Projectors
-    decomposition : ProductSVD
-        Of ``projectors``, by :func:`isomix.spaces.spectrum.decompose`.
+    operator : InterModalOperator
     X : array_like, shape (n, d), optional
         Stored embeddings; pre-projection features, shape (n, d_in), for a head with a bias.
     y : array_like, shape (n,), optional
@@ -127,35 +124,24 @@ def automatic_band(
     InputError
         Fewer than 50 rows, another width, NaN, or labels that do not fit.
     """
+    proposed = Band(leading_outliers(operator.S), 0)
     if X is None:
-        return "spectrum", None, Band(leading_outliers(decomposition.S), 0)
-    image = modality == "image"
-    biased = (projectors.image_bias if image else projectors.text_bias) is not None
-    weight = np.asarray(affine_weights(projectors)[0 if image else 1], np.float64)
-    directions = decomposition.U if image else decomposition.V
+        return "spectrum", None, proposed
+    side, d = operator.projectors.side(modality), operator.projectors.embedding_dim
     array = np.asarray(X)
-    width = weight.shape[1] - 1 if biased else projectors.embedding_dim
-    name = "pre-projection features" if biased else "embeddings"
+    width, name = (d, "embeddings") if side.bias is None else (side.width, "pre-projection features")
     source = "embeddings" if y is None else "labels"
     if y is None and bank is not None:
         array = as_matrix(subsample(array), name, width=width, keep_half=True)
-        sentences = as_matrix(
-            bank, "bank", width=projectors.embedding_dim, width_of="the embeddings", nonzero_rows=True
-        )
-        source, y = "sentences", nearest_rows(array, normalize_rows(sentences), weight if biased else None)
+        sentences = as_matrix(bank, "bank", width=d, width_of="the embeddings", nonzero_rows=True)
+        affine = None if side.bias is None else operator.weight(modality)
+        source, y = "sentences", nearest_rows(array, normalize_rows(sentences), affine)
     sample = draw_sample(len(array), y)
     rows = as_matrix(array[sample.rows], name, width=width)
-    if biased:
-        coordinates = rows @ directions[:-1] + directions[-1]
-    else:
-        coordinates = normalize_rows(rows) @ coordinate_map(weight, directions).T
-    projected = weight @ directions
-    if sample.labels is None:
-        # Contrast alone chose bands that cost a lot (docs/bands.md), so it may only refuse what the spectrum proposes.
-        bands = sorted({Band(0, 0), Band(leading_outliers(decomposition.S), 0)})
-    else:
-        bands = band_grid(len(decomposition.S))
-    choice = choose(coordinates, projected.T @ projected, sample, bands)
+    # Contrast alone chose bands that cost a lot (docs/bands.md), so it may only refuse what the spectrum proposes.
+    bands = sorted({Band(0, 0), proposed}) if sample.labels is None else band_grid(operator.rank)
+    projected = operator.projected(modality)
+    choice = choose(operator.coordinates(rows, modality), projected.T @ projected, sample, bands)
     return source if choice.criterion == "mean average precision" else "embeddings", choice, choice.band
 
 

@@ -1,20 +1,23 @@
-"""Published bands of singular directions, by backbone.
+"""Bands of singular directions: what one cuts, how one is written, and the presets by backbone.
 
-Source: Magistri et al., *IsoCLIP*, CVPR 2026, arXiv 2603.19862, and its official code. The band of the embedded model is
-this project's; how it was chosen stands in its model card.
+Source of the presets: Magistri et al., *IsoCLIP*, CVPR 2026, arXiv 2603.19862, and its official code. The band of the
+embedded model is this project's; how it was chosen stands in its model card.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple, cast
 
-from isomix.errors import BandError, InputError
+from isomix.errors import BandError
+from isomix.projectors.model_spec import parse_spec
+from isomix.projectors.projectors import check_modality
 
-__all__ = ["Band", "check_band", "published_band", "published_names"]
+__all__ = ["Band", "check_band", "parse_band", "preset_band", "preset_names"]
 
 
 class Band(NamedTuple):
-    """How many singular directions are cut off at either end.
+    """How many singular directions are cut off at either end; written ``"150/50"``.
 
     Attributes
     ----------
@@ -22,10 +25,33 @@ class Band(NamedTuple):
         Directions with the largest singular values that are left out.
     k_bottom : int
         Directions with the smallest singular values that are left out.
+
+    Examples
+    --------
+    >>> band = Band(150, 50)
+    >>> str(band)
+    '150/50'
+    >>> band.words(512)
+    'cuts the 150 largest and 50 smallest of 512 directions'
     """
 
     k_top: int
     k_bottom: int
+
+    def __str__(self) -> str:
+        return f"{self.k_top}/{self.k_bottom}"
+
+    def kept(self, rank: int) -> slice:
+        """Which of ``rank`` directions are left."""
+        return slice(self.k_top, rank - self.k_bottom)
+
+    def to_dict(self, rank: int) -> dict[str, int]:
+        """What is cut, and of how many."""
+        return {"k_top": self.k_top, "k_bottom": self.k_bottom, "of": rank}
+
+    def words(self, rank: int) -> str:
+        """The same in words."""
+        return f"cuts the {self.k_top} largest and {self.k_bottom} smallest of {rank} directions"
 
 
 _VIT_B32 = {"image": Band(150, 50), "text": Band(20, 100)}
@@ -36,7 +62,7 @@ _DATACOMP_B32 = {"image": Band(50, 50)}
 _PE_CORE_B16 = {"image": Band(300, 50)}
 _SIGLIP2_B16 = {"image": Band(350, 50)}
 
-_PUBLISHED: dict[str, dict[str, Band]] = {
+_PRESETS: dict[str, dict[str, Band]] = {
     "openai/clip-vit-base-patch32": _VIT_B32,
     "openai/clip-vit-base-patch16": _VIT_B16,
     "openai/clip-vit-large-patch14": _VIT_L14,
@@ -52,16 +78,15 @@ _PUBLISHED: dict[str, dict[str, Band]] = {
     "ViT-B-16-SigLIP2/webli": _SIGLIP2_B16,
     "embedded": {"image": Band(0, 72)},
 }
-_SCHEMES = ("hf:", "openclip:", "hf-hub:")
 
 
-def published_names(modality: str = "image") -> list[str]:
-    """Names of the backbones with a published band for ``modality``."""
-    return sorted(name for name, bands in _PUBLISHED.items() if modality in bands)
+def preset_names(modality: str = "image") -> list[str]:
+    """Names of the backbones with a preset band for ``modality``."""
+    return sorted(name for name, bands in _PRESETS.items() if modality in bands)
 
 
-def published_band(backbone: str, modality: str = "image") -> Band:
-    """Published band of a backbone.
+def preset_band(backbone: str, modality: str = "image") -> Band:
+    """Preset band of a backbone.
 
     Parameters
     ----------
@@ -73,42 +98,71 @@ def published_band(backbone: str, modality: str = "image") -> Band:
     Raises
     ------
     BandError
-        None is published.
+        There is none.
 
     Examples
     --------
-    >>> published_band("hf:openai/clip-vit-base-patch32")
+    >>> preset_band("hf:openai/clip-vit-base-patch32")
     Band(k_top=150, k_bottom=50)
     """
-    if modality not in ("image", "text"):
-        raise InputError(f"modality: got {modality!r}, expected 'image' or 'text'.")
-    key = backbone.casefold()
-    for scheme in _SCHEMES:
-        key = key.removeprefix(scheme)
-    key = key.replace("-quickgelu/", "/")
-    for name, bands in _PUBLISHED.items():
+    check_modality(modality)
+    key = parse_spec(backbone).backbone if backbone else ""
+    for name, bands in _PRESETS.items():
         if name.casefold() == key and modality in bands:
             return bands[modality]
     what = f"the backbone {backbone!r}" if backbone else "projectors without a source"
     raise BandError(
-        f"no band is published for {what} ({modality}). Give k_top and k_bottom, or one of these names as band: "
-        f"{', '.join(published_names(modality))}."
+        f"there is no preset band for {what} ({modality}). Give a band such as '150/50', 'auto', or one of these "
+        f"names: {', '.join(preset_names(modality))}."
     )
 
 
-def check_band(k_top: int, k_bottom: int, rank: int) -> Band:
+def parse_band(band: object) -> Band | str:
+    """A band as it is given: counts as a :class:`Band`, and a word ("preset", "auto", a backbone's name) as it is.
+
+    Raises
+    ------
+    BandError
+        Neither a word nor two counts.
+
+    Examples
+    --------
+    >>> parse_band("150/50"), parse_band((20, 100)), parse_band("auto")
+    (Band(k_top=150, k_bottom=50), Band(k_top=20, k_bottom=100), 'auto')
+    """
+    if isinstance(band, str) and band:
+        counts = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", band)
+        return Band(int(counts[1]), int(counts[2])) if counts else band
+    try:
+        k_top, k_bottom = cast(Any, band)  # whatever it is, it has two parts or is refused
+    except (TypeError, ValueError):
+        raise BandError(
+            f"band: got {band!r}, expected 'preset', 'auto', two counts such as '150/50' or (150, 50), or a backbone's "
+            "name."
+        ) from None
+    return Band(_count("k_top", k_top), _count("k_bottom", k_bottom))
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        whole = not isinstance(value, bool) and int(value) == value and value >= 0
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise BandError(f"band: got {name} = {value!r}, expected an integer of at least 0.")
+    return int(value)
+
+
+def check_band(band: Band, rank: int) -> Band:
     """Return the band, or say why it leaves nothing of ``rank`` singular directions.
 
     Raises
     ------
     BandError
     """
-    for name, value in (("k_top", k_top), ("k_bottom", k_bottom)):
-        if isinstance(value, bool) or int(value) != value or value < 0:
-            raise BandError(f"{name}: got {value!r}, expected an integer of at least 0.")
-    if k_top + k_bottom >= rank:
+    if band.k_top + band.k_bottom >= rank:
         raise BandError(
-            f"k_top={k_top} and k_bottom={k_bottom} leave no direction: the projectors' product has rank {rank}. "
-            f"Choose k_top + k_bottom of at most {rank - 1}."
+            f"the band {band} (k_top={band.k_top}, k_bottom={band.k_bottom}) leaves no direction: the projectors' product "
+            f"has rank {rank}. Cut at most {rank - 1} in all."
         )
-    return Band(int(k_top), int(k_bottom))
+    return band

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from isomix._arrays import Doubles, Floats, as_matrix, blocks, working_dtype
+from isomix._affine import AffineMap
+from isomix._arrays import Doubles, Floats
 from isomix._documents import Document, load, write_document
 from isomix._estimators import check_fitted, check_rows
 from isomix._extras import require
 from isomix.errors import InputError
-from isomix.linalg import normalize_rows
 
 if TYPE_CHECKING:
     from isomix.exports.torch_module import SpaceModule
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SPACES", "Space", "load_space"]
 
 SPACES: dict[str, type[Space]] = {}
-BLOCK_ROWS = 8192
+SOURCES = ("embeddings", "features")
 
 
 class Space(TransformerMixin, BaseEstimator, ABC):
@@ -76,12 +76,44 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         NotFittedError
         """
         array = check_rows(self, X, "embeddings")
-        return apply_map(array, self._operator(), self.offset_, "embeddings")
+        return self.affine_map()(array)
 
-    def row_map(self, dtype: np.dtype[Any]) -> RowMap:
-        """``transform`` for a stream of blocks: the operator is made ready once, and the caller owns the memory."""
+    def affine_map(self, source: str = "embeddings") -> AffineMap:
+        """The map itself, for streams of blocks and for other tools.
+
+        Parameters
+        ----------
+        source : {"embeddings", "features"}
+            What goes in: what ``transform`` takes, or what ``transform_features`` takes.
+
+        Raises
+        ------
+        InputError
+            Another source, or a space that has no map of features.
+        ModelError
+            A head with a bias has no map of stored embeddings.
+        NotFittedError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from isomix import TextPCA
+        >>> mapped = TextPCA(2).fit(np.random.default_rng(0).normal(size=(9, 4))).affine_map()
+        >>> mapped.weight.shape, mapped.bias
+        ((2, 4), None)
+        """
         check_fitted(self)
-        return RowMap(self._operator(), self.offset_, dtype)
+        if source not in SOURCES:
+            raise InputError(f"source: got {source!r}, expected 'embeddings' or 'features'.")
+        if source == "features":
+            return self._feature_map()
+        operator = self._operator()
+        return AffineMap(operator, None if self.offset_ is None else -(operator @ self.offset_))
+
+    def _feature_map(self) -> AffineMap:
+        raise InputError(
+            f"source: a {type(self).__name__} maps embeddings, not pre-projection features. Use source='embeddings'."
+        )
 
     def _operator(self) -> Doubles:
         if self.operator_ is None:
@@ -129,9 +161,10 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         InputError, ModelError, MissingExtraError, NotFittedError
         """
         require("torch", "hf", "to_torch")
-        from isomix.exports.torch_module import to_torch
+        from isomix.exports.torch_module import SpaceModule
 
-        return to_torch(self, source)
+        mapped = self.affine_map(source)
+        return SpaceModule(mapped.weight, mapped.bias)
 
     def to_faiss(self) -> Any:
         """The map as a ``faiss.LinearTransform``, d to k; faiss does not normalise after it.
@@ -144,7 +177,7 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         """
         from isomix.exports.faiss_transform import to_faiss
 
-        return to_faiss(self)
+        return to_faiss(self.affine_map())
 
     def wrap_faiss_index(self, index: Any) -> Any:
         """A faiss index that takes stored embeddings and adapts and normalises whatever is added to it or searched.
@@ -179,7 +212,7 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         """
         from isomix.exports.faiss_transform import wrap_faiss_index
 
-        return wrap_faiss_index(self, index)
+        return wrap_faiss_index(self.affine_map(), index)
 
     def to_sentence_transformers(self) -> list[Any]:
         """The map as the last two modules of a sentence-transformers pipeline, a ``Dense`` and a ``Normalize``.
@@ -191,9 +224,10 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         ------
         ModelError, MissingExtraError, NotFittedError
         """
-        from isomix.exports.sentence_transformer import to_sentence_transformers
+        require("torch", "sentence-transformers", "to_sentence_transformers")
+        from isomix.exports.torch_module import to_sentence_transformers
 
-        return to_sentence_transformers(self)
+        return to_sentence_transformers(self.affine_map())
 
     def to_onnx(self, path: str | os.PathLike[str], source: str = "embeddings") -> None:
         """Write this map as an ONNX graph from ``source``, (n, d), to ``adapted``, (n, k), unit rows, both float32.
@@ -244,55 +278,3 @@ def load_space(path: str | os.PathLike[str]) -> Space:
         Not such a file, of an unknown version or method, or with inconsistent shapes.
     """
     return load(path, "space", {method: space._from_document for method, space in SPACES.items()})
-
-
-class RowMap:
-    """``normalize_rows((array - offset) @ operator.T)``, block by block into memory that is there.
-
-    The product itself finds NaN, infinite and zero rows, so that good input is read only once.
-    """
-
-    def __init__(self, operator: Doubles, offset: Doubles | None, dtype: np.dtype[Any]) -> None:
-        self._operator, self._offset = operator, offset
-        self._transposed = np.ascontiguousarray(operator.T, dtype)
-        self._shift = None if offset is None else (offset @ operator.T).astype(dtype)
-
-    def __call__(self, array: NDArray[Any], out: Floats, name: str = "embeddings") -> Floats:
-        """Map ``array``, shape (n, d), into ``out``, shape (n, k) and the dtype of the map."""
-        for rows in blocks(len(array), BLOCK_ROWS):
-            block = out[rows]
-            with np.errstate(invalid="ignore", over="ignore"):  # looked at below
-                np.matmul(array[rows].astype(out.dtype, copy=False), self._transposed, out=block)
-                if self._shift is not None:
-                    block -= self._shift
-                squares = np.einsum("ij,ij->i", block, block)
-            tiny = np.finfo(out.dtype).tiny * 1e8
-            if np.isfinite(squares).all() and (squares > tiny).all():
-                block /= np.sqrt(squares)[:, None]
-            else:
-                block[:] = _careful(array[rows], self._operator, self._offset, name, rows.start)
-        return out
-
-
-def apply_map(array: NDArray[Any], operator: Doubles, offset: Doubles | None, name: str) -> Floats:
-    """A :class:`RowMap` used once, into fresh memory of ``working_dtype(array.dtype)``."""
-    dtype = working_dtype(array.dtype)
-    return RowMap(operator, offset, dtype)(array, np.empty((len(array), len(operator)), dtype), name)
-
-
-def _careful(block: NDArray[Any], operator: Doubles, offset: Doubles | None, name: str, start: int) -> Floats:
-    """Float64 version for a block with values that are extreme or wrong; raises for the latter."""
-    with np.errstate(all="ignore"):
-        bad = ~np.isfinite(block).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"{name}: NaN or infinite values in row {int(np.flatnonzero(bad)[0]) + start} "
-            f"(and {int(bad.sum()) - 1} more in its block). Drop such rows, or encode them again."
-        )
-    values = as_matrix(block.astype(np.float64), name)
-    largest = np.abs(values).max(axis=1, keepdims=True)
-    if not largest.all():
-        row = int(np.flatnonzero(largest == 0)[0]) + start
-        raise InputError(f"{name}: row {row} is all zeros and has no direction. Drop such rows.")
-    mapped = (values / largest if offset is None else values - offset) @ operator.T
-    return normalize_rows(mapped, f"{name} after the map (rows counted from {start})")

@@ -6,19 +6,19 @@ import os
 from typing import Any, Self
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Doubles, Floats, as_matrix
+from isomix._affine import AffineMap
+from isomix._arrays import Doubles, Floats
 from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fitted
-from isomix.errors import BandError, InputError, ModalityError, ModelError
-from isomix.linalg import ProductSVD, coordinate_map
+from isomix.errors import InputError, ModalityError, ModelError
 from isomix.projectors import Projectors
+from isomix.projectors.projectors import Side, check_modality
 from isomix.spaces.band_selection import Choice, automatic_band
-from isomix.spaces.bands import Band, check_band, published_band
-from isomix.spaces.base import Space, apply_map
-from isomix.spaces.spectrum import affine_weights, decompose
+from isomix.spaces.bands import Band, check_band, parse_band, preset_band
+from isomix.spaces.base import Space
+from isomix.spaces.operator import InterModalOperator
 
 __all__ = ["IsoCLIP"]
 
@@ -30,17 +30,16 @@ class IsoCLIP(Space):
     ----------
     projectors : Projectors
         The model's image and text projector.
-    k_top, k_bottom : int, optional
-        Singular directions to leave out at either end. Given together, they override ``band``.
-    band : {"preset", "auto"} or str, default "preset"
-        ``"preset"``: the published band of the backbone that ``projectors.source`` names. ``"auto"``: chosen in ``fit``
-        from labelled embeddings (mean average precision), from unlabelled ones and a bank of sentences (the nearest
-        sentence for a label), or from the spectrum: what stands out at its top is cut, if unlabelled embeddings, where
-        there are any, do not speak against it (neighbour contrast). ``band_evidence_`` holds what speaks for it.
-        Another string: the published band of the backbone of that name, e.g. ``"openai/clip-vit-base-patch32"``.
+    band : str or pair of int, default "preset"
+        Which singular directions to cut. ``"preset"``: the band of the backbone that ``projectors.source`` names.
+        ``"150/50"`` or ``(150, 50)``: so many of the largest and of the smallest singular values. ``"auto"``: chosen in
+        ``fit`` from labelled embeddings (mean average precision), from unlabelled ones and a bank of sentences (the
+        nearest sentence for a label), or from the spectrum: what stands out at its top is cut, if unlabelled embeddings,
+        where there are any, do not speak against it (neighbour contrast); ``band_evidence_`` holds what speaks for it.
+        Another string: the preset band of the backbone of that name, e.g. ``"openai/clip-vit-base-patch32"``.
     modality : {"image", "text"}, default "image"
         Which embeddings are compared with one another. Vectors of an adapted modality must not be compared with the
-        other modality: text-to-image search stays in the original space.
+        other modality: text-to-image search stays in the plain space.
     compact : bool, default True
         Return k numbers a vector, with exactly the same cosines as the d numbers of ``compact=False``.
 
@@ -52,7 +51,7 @@ class IsoCLIP(Space):
         r, the numerical rank of Psi.
     band_ : Band
         The (k_top, k_bottom) used.
-    band_source_ : {"given", "published", "labels", "sentences", "embeddings", "spectrum"}
+    band_source_ : {"given", "preset", "labels", "sentences", "embeddings", "spectrum"}
         What decided the band.
     band_evidence_ : Choice or None
         Scores behind a band chosen from embeddings (:class:`isomix.spaces.band_selection.Choice`).
@@ -68,7 +67,7 @@ class IsoCLIP(Space):
     Raises
     ------
     BandError
-        On ``fit``: no direction would be left, or no band is published.
+        On ``fit``: no direction would be left, or there is no preset band.
 
     Notes
     -----
@@ -78,14 +77,14 @@ class IsoCLIP(Space):
     * U_k lies in the row space of W, so a stored embedding e = W h / ‖W h‖ is adapted by A = W' W⁺ alone: no picture is
       encoded again.
     * With the QR decomposition W U_k = Q R, the k-vector R U_kᵀ h has the same inner products as the d-vector W' h.
-    * Psi is never formed: its decomposition needs only a d x d one (:func:`isomix.linalg.svd_of_product`).
+    * Psi is never formed: its decomposition needs only a d x d one (:mod:`isomix.spaces.operator`).
 
     Examples
     --------
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> projectors = Projectors(rng.normal(size=(8, 12)), rng.normal(size=(8, 10)))
-    >>> iso = IsoCLIP(projectors, k_top=2, k_bottom=1).fit()
+    >>> iso = IsoCLIP(projectors, band="2/1").fit()
     >>> iso.rank_, iso.n_components_
     (8, 5)
     >>> features = rng.normal(size=(3, 12))
@@ -99,16 +98,12 @@ class IsoCLIP(Space):
     def __init__(
         self,
         projectors: Projectors,
+        band: str | tuple[int, int] = "preset",
         *,
-        k_top: int | None = None,
-        k_bottom: int | None = None,
-        band: str = "preset",
         modality: str = "image",
         compact: bool = True,
     ) -> None:
         self.projectors = projectors
-        self.k_top = k_top
-        self.k_bottom = k_bottom
         self.band = band
         self.modality = modality
         self.compact = compact
@@ -137,49 +132,42 @@ class IsoCLIP(Space):
                 f"projectors: got {type(self.projectors).__name__}, expected isomix.Projectors "
                 "(see Projectors.from_pretrained)."
             )
-        if self.modality not in ("image", "text"):
-            raise InputError(f"modality: got {self.modality!r}, expected 'image' or 'text'.")
-        decomposition = decompose(self.projectors)
-        self.singular_values_ = decomposition.S
-        self.rank_ = len(self.singular_values_)
-        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(X, y, bank, decomposition)
-        directions = decomposition.U if self.modality == "image" else decomposition.V
-        self.directions_ = np.ascontiguousarray(directions[:, self.band_.k_top : self.rank_ - self.band_.k_bottom])
+        check_modality(self.modality)
+        operator = InterModalOperator(self.projectors)
+        self.singular_values_, self.rank_ = operator.S, operator.rank
+        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(operator, X, y, bank)
+        kept = self.band_.kept(self.rank_)
+        self.directions_ = np.ascontiguousarray(operator.directions(self.modality)[:, kept])
+        left = self._left(operator.projected(self.modality, kept))
+        self.feature_operator_ = left @ self.directions_.T
+        has_bias = self._side().bias is not None
+        self.operator_ = None if has_bias else left @ operator.coordinate_map(self.modality, kept)
         self.offset_ = None
-        self.n_features_in_ = self.projectors.embedding_dim
-        weight = affine_weights(self.projectors)[0 if self.modality == "image" else 1]
-        self._set_operators(np.asarray(weight, np.float64))
+        self.n_components_, self.n_features_in_ = int(left.shape[0]), self.projectors.embedding_dim
         return self
 
     def _resolve_band(
-        self, X: ArrayLike | None, y: ArrayLike | None, bank: ArrayLike | None, decomposition: ProductSVD
+        self, operator: InterModalOperator, X: ArrayLike | None, y: ArrayLike | None, bank: ArrayLike | None
     ) -> tuple[str, Choice | None, Band]:
-        if (self.k_top is None) != (self.k_bottom is None):
-            raise BandError(
-                f"got k_top={self.k_top} and k_bottom={self.k_bottom}: give both, or neither for the published band."
-            )
-        if self.k_top is not None and self.k_bottom is not None:
-            return "given", None, check_band(self.k_top, self.k_bottom, self.rank_)
-        if self.band == "auto":
-            return automatic_band(self.projectors, decomposition, X, y, self.modality, bank)
-        name = self.projectors.source if self.band == "preset" else self.band
-        return "published", None, check_band(*published_band(name, self.modality), self.rank_)
+        band = parse_band(self.band)
+        if isinstance(band, Band):
+            return "given", None, check_band(band, operator.rank)
+        if band == "auto":
+            return automatic_band(operator, X, y, self.modality, bank)
+        name = self.projectors.source if band == "preset" else band
+        return "preset", None, check_band(preset_band(name, self.modality), operator.rank)
 
-    def _set_operators(self, weight: Doubles) -> None:
-        projected = weight @ self.directions_
-        if self.compact:
-            _, R = scipy.linalg.qr(projected, mode="economic")
-            left = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
-        else:
-            left = projected
-        self.feature_operator_ = left @ self.directions_.T
-        self.n_components_ = int(left.shape[0])
-        # U_kᵀ W⁺ is the left inverse of W U_k on the embedding's own subspace.
-        has_bias = self._bias() is not None
-        self.operator_ = None if has_bias else left @ coordinate_map(weight, self.directions_)
+    def _left(self, projected: Doubles) -> Doubles:
+        """What stands before U_kᵀ: W U_k, or R of W U_k = Q R, which has the same inner products in k numbers."""
+        if not self.compact:
+            return projected
+        import scipy.linalg
 
-    def _bias(self) -> Floats | None:
-        return self.projectors.image_bias if self.modality == "image" else self.projectors.text_bias
+        R = scipy.linalg.qr(projected, mode="economic")[1]
+        return np.asarray(R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None])
+
+    def _side(self) -> Side:
+        return self.projectors.side(self.modality)
 
     def _operator(self) -> Doubles:
         if self.operator_ is None:
@@ -208,14 +196,13 @@ class IsoCLIP(Space):
         InputError, NotFittedError
         """
         check_fitted(self)
-        weight = self.projectors.image if self.modality == "image" else self.projectors.text
-        width = weight.shape[1]
-        H = as_matrix(
-            features, f"{self.modality} features", width=width, width_of=f"the {self.modality} projector's input"
-        )
-        if self._bias() is None:
-            return apply_map(H, self.feature_operator_, None, "features")
-        return apply_map(_with_ones(H), self.feature_operator_, None, "features")
+        return self._feature_map()(self._side().features(features), name="features")
+
+    def _feature_map(self) -> AffineMap:
+        operator = self.feature_operator_
+        if self._side().bias is None:
+            return AffineMap(operator)
+        return AffineMap(operator[:, :-1], operator[:, -1])  # a 1 is appended to the feature
 
     def folded_projectors(self) -> Projectors:
         """The projector pair with this modality's projector replaced by W' = W U_k U_kᵀ, shape (d, d_in).
@@ -228,24 +215,14 @@ class IsoCLIP(Space):
             The head has a bias.
         """
         check_fitted(self)
-        pair = self.projectors
-        if self._bias() is not None:
+        side = self._side()
+        if side.bias is not None:
             raise ModelError(
                 f"{self.projectors.why_not_linear(self.modality)} and cannot be folded into one matrix. Put "
                 "to_torch('features') behind the model's pre-projection features instead."
             )
-        image = self.modality == "image"
-        weight = pair.image if image else pair.text
-        folded = ((weight @ self.directions_) @ self.directions_.T).astype(weight.dtype)
-        return Projectors(
-            folded if image else pair.image,
-            pair.text if image else folded,
-            image_bias=pair.image_bias,
-            text_bias=pair.text_bias,
-            logit_scale=pair.logit_scale,
-            source=pair.source,
-            linearised_at=pair.linearised_at,
-        )
+        folded = ((side.weight @ self.directions_) @ self.directions_.T).astype(side.weight.dtype)
+        return self.projectors.replace(**{self.modality: folded})
 
     def fold_into(self, model: Any) -> None:
         """Put W' = W U_k U_kᵀ in the place of a model's projector, so that it returns adapted embeddings at no cost.
@@ -275,7 +252,7 @@ class IsoCLIP(Space):
         """
         from isomix.exports.folding import fold_into
 
-        fold_into(self, model)
+        fold_into(model, self)
 
     def unfold(self, model: Any) -> None:
         """Undo :meth:`fold_into`: the model's projector is again what it was, bit for bit.
@@ -289,7 +266,7 @@ class IsoCLIP(Space):
         """
         from isomix.exports.folding import unfold
 
-        unfold(self, model)
+        unfold(model, self)
 
     def check_modality(self, modality: str) -> None:
         """Refuse vectors of the other modality.
@@ -301,8 +278,12 @@ class IsoCLIP(Space):
         if modality != self.modality:
             raise ModalityError(
                 f"this space was made for {self.modality}-{self.modality} similarity and got {modality} embeddings. "
-                "Text-to-image search uses the original embeddings on both sides."
+                "Text-to-image search uses the plain embeddings on both sides."
             )
+
+    def describe(self) -> dict[str, Any]:
+        """As for every space, with what the band cuts: ``{"k_top": 150, "k_bottom": 50, "of": 512}``."""
+        return super().describe() | {"band": self.band_.to_dict(self.rank_)}
 
     def _parameters(self) -> dict[str, Any]:
         return {
@@ -334,9 +315,7 @@ class IsoCLIP(Space):
         tensors, parameters = document.tensors, document.parameters
         modality = parameters["modality"]
         biased = f"{modality}_bias" in tensors
-        inner = "d_image" if modality == "image" else "d_text"
-        if biased:
-            inner = "d_in"
+        inner = "d_in" if biased else f"d_{modality}"
         shapes: dict[str, tuple[int | str, ...]] = {
             **Projectors.tensor_shapes(tensors),
             "singular_values": (int(parameters["rank"]),),
@@ -346,26 +325,20 @@ class IsoCLIP(Space):
         if not biased:
             shapes["operator"] = ("k", "d")
         sizes = expect_tensors(document, path, shapes)
-        pair = Projectors.from_tensors(tensors, parameters, document.source.get("model", ""))
         space = cls(
-            pair,
-            k_top=parameters["k_top"],
-            k_bottom=parameters["k_bottom"],
+            Projectors.from_tensors(tensors, parameters, document.source.get("model", "")),
+            band=(parameters["k_top"], parameters["k_bottom"]),
             modality=modality,
             compact=parameters["compact"],
         )
         space.singular_values_ = tensors["singular_values"]
         space.rank_ = int(parameters["rank"])
-        space.band_ = check_band(parameters["k_top"], parameters["k_bottom"], space.rank_)
+        space.band_ = check_band(Band(parameters["k_top"], parameters["k_bottom"]), space.rank_)
         space.directions_ = tensors["directions"]
         space.feature_operator_ = tensors["feature_operator"]
         space.operator_ = tensors.get("operator")
         space.offset_ = None
-        space.band_source_, space.band_evidence_ = parameters["band_source"], None
-        space.n_components_ = sizes["k"]
-        space.n_features_in_ = sizes["d"]
+        source = parameters["band_source"]
+        space.band_source_, space.band_evidence_ = {"published": "preset"}.get(source, source), None
+        space.n_components_, space.n_features_in_ = sizes["k"], sizes["d"]
         return space
-
-
-def _with_ones(features: Floats) -> Floats:
-    return np.concatenate([features, np.ones((len(features), 1), features.dtype)], axis=1)

@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isomix._arrays import Doubles, Floats, as_matrix
+from isomix._arrays import Doubles, as_matrix
 from isomix.errors import BandError, ModelError
-from isomix.linalg import ProductSVD, coordinate_map, normalize_rows, svd_of_product
 from isomix.projectors import Projectors
-from isomix.spaces.bands import Band, published_band
+from isomix.projectors.projectors import MODALITIES
+from isomix.spaces.bands import Band, preset_band
+from isomix.spaces.operator import InterModalOperator
 
 __all__ = [
     "Shares",
     "Spectrum",
-    "affine_weights",
-    "decompose",
     "direction_shares",
     "effective_rank",
     "leading_outliers",
@@ -46,8 +45,8 @@ class Spectrum:
     random_singular_values : ndarray of float64, shape (r',)
         The control: Gaussian projectors of the same shapes and Frobenius norms.
     random_top_over_median : float
-    published : dict of str to Band
-        Published band by modality; empty for an unknown backbone.
+    preset : dict of str to Band
+        Preset band by modality; empty for an unknown backbone.
     """
 
     singular_values: Doubles
@@ -58,14 +57,14 @@ class Spectrum:
     effective_rank: float
     random_singular_values: Doubles
     random_top_over_median: float
-    published: dict[str, Band]
+    preset: dict[str, Band]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
         values = asdict(self)
         values["singular_values"] = [float(s) for s in self.singular_values]
         values["random_singular_values"] = [float(s) for s in self.random_singular_values]
-        values["published"] = {modality: band._asdict() for modality, band in self.published.items()}
+        values["preset"] = {modality: band.to_dict(self.rank) for modality, band in self.preset.items()}
         return values
 
 
@@ -86,7 +85,7 @@ def leading_outliers(singular_values: Doubles, jump: float = 1.5) -> int:
     """Number of singular values that a jump separates from the rest: what the spectrum alone says about a band.
 
     The last index among the first eighth of the values at which S[i] / S[i + 1] is at least ``jump``. It finds a direction
-    that all inputs share, and nothing finer: on models with a long fall and no jump (published bands of CLIP cut a
+    that all inputs share, and nothing finer: on models with a long fall and no jump (preset bands of CLIP cut a
     quarter of the directions) it says 0. Give embeddings for a better choice.
 
     Examples
@@ -101,23 +100,6 @@ def leading_outliers(singular_values: Doubles, jump: float = 1.5) -> int:
     return int(jumps[-1]) + 1 if jumps.size else 0
 
 
-def affine_weights(projectors: Projectors) -> tuple[Floats, Floats]:
-    """Image and text projector as maps of the features; with a bias, [W b], of features with a 1 appended."""
-    image, text = (
-        weight if bias is None else np.column_stack([weight, bias.astype(weight.dtype)])
-        for weight, bias in ((projectors.image, projectors.image_bias), (projectors.text, projectors.text_bias))
-    )
-    return image, text
-
-
-def decompose(projectors: Projectors) -> ProductSVD:
-    """Singular value decomposition of the inter-modal operator Psi = W_imageᵀ W_text, biases included.
-
-    The one expensive step of everything that is said about a pair; what takes a ``decomposition`` does not repeat it.
-    """
-    return svd_of_product(*affine_weights(projectors))
-
-
 def random_projectors(projectors: Projectors, seed: int = 0) -> Projectors:
     """Gaussian projectors of the same shapes and Frobenius norms: the control of every statement about a spectrum.
 
@@ -125,22 +107,22 @@ def random_projectors(projectors: Projectors, seed: int = 0) -> Projectors:
     """
     rng = np.random.default_rng(seed)
     pair = []
-    for weight in affine_weights(projectors):
+    for modality in MODALITIES:
+        weight = projectors.side(modality).affine
         noise = rng.standard_normal(weight.shape)
         pair.append(noise * (np.linalg.norm(weight) / np.linalg.norm(noise)))
     return Projectors(*pair)
 
 
-def spectrum(projectors: Projectors, *, seed: int = 0, decomposition: ProductSVD | None = None) -> Spectrum:
+def spectrum(pair: Projectors | InterModalOperator, *, seed: int = 0) -> Spectrum:
     """Describe the spectrum of a pair of projectors beside that of random ones.
 
     Parameters
     ----------
-    projectors : Projectors
+    pair : Projectors or InterModalOperator
+        The latter where it is there already.
     seed : int
         Of the random control.
-    decomposition : ProductSVD, optional
-        What :func:`decompose` gives for ``projectors``, where it is there already.
 
     Examples
     --------
@@ -149,24 +131,25 @@ def spectrum(projectors: Projectors, *, seed: int = 0, decomposition: ProductSVD
     >>> described.rank, described.condition
     (4, 1.0)
     """
-    S = (decomposition or decompose(projectors)).S
-    R = decompose(random_projectors(projectors, seed)).S
-    published = {}
-    for modality in ("image", "text"):
+    operator = InterModalOperator.of(pair)
+    S = operator.S
+    R = InterModalOperator(random_projectors(operator.projectors, seed)).S
+    preset = {}
+    for modality in MODALITIES:
         try:
-            published[modality] = published_band(projectors.source, modality)
+            preset[modality] = preset_band(operator.projectors.source, modality)
         except BandError:
             continue
     return Spectrum(
         singular_values=S,
         rank=len(S),
-        embedding_dim=projectors.embedding_dim,
+        embedding_dim=operator.projectors.embedding_dim,
         condition=float(S[0] / S[-1]),
         top_over_median=float(S[0] / np.median(S)),
         effective_rank=effective_rank(S),
         random_singular_values=R,
         random_top_over_median=float(R[0] / np.median(R)),
-        published=published,
+        preset=preset,
     )
 
 
@@ -185,19 +168,15 @@ class Shares(NamedTuple):
     common: Doubles
 
 
-def direction_shares(
-    projectors: Projectors, embeddings: ArrayLike, modality: str = "image", *, decomposition: ProductSVD | None = None
-) -> Shares:
+def direction_shares(pair: Projectors | InterModalOperator, embeddings: ArrayLike, modality: str = "image") -> Shares:
     """Share of variance and of common energy of embeddings along the singular directions of one modality.
 
     Parameters
     ----------
-    projectors : Projectors
+    pair : Projectors or InterModalOperator
         With a bias-free head for ``modality``.
     embeddings : array_like, shape (n, d)
     modality : {"image", "text"}
-    decomposition : ProductSVD, optional
-        As for :func:`spectrum`.
 
     Raises
     ------
@@ -208,16 +187,15 @@ def direction_shares(
     A unit embedding is e = Σ_j c_j W u_j; along direction j it has the energy c_j² ‖W u_j‖². The W u_j are not orthogonal, so
     these shares weigh directions against one another and do not add up to the total energy of an embedding.
     """
-    image = modality == "image"
-    if reason := projectors.why_not_linear(modality):
+    operator = InterModalOperator.of(pair)
+    if reason := operator.projectors.why_not_linear(modality):
         raise ModelError(
             f"{reason}, so embeddings do not determine their coordinates. Look at the spectrum without them."
         )
-    weight = np.asarray(projectors.image if image else projectors.text, np.float64)
-    U, _, V = decomposition or decompose(projectors)
-    directions = U if image else V
-    rows = as_matrix(embeddings, f"{modality} embeddings", width=projectors.embedding_dim, min_rows=2)
-    coordinates = normalize_rows(np.asarray(rows, np.float64)) @ coordinate_map(weight, directions).T
-    energy = np.einsum("dr,dr->r", weight @ directions, weight @ directions)
+    width = operator.projectors.embedding_dim
+    rows = as_matrix(embeddings, f"{modality} embeddings", width=width, min_rows=2)
+    coordinates = operator.coordinates(np.asarray(rows, np.float64), modality)
+    projected = operator.projected(modality)
+    energy = np.einsum("dr,dr->r", projected, projected)
     variance, common = energy * coordinates.var(axis=0), energy * coordinates.mean(axis=0) ** 2
     return Shares(variance / variance.sum(), common / (variance.sum() + common.sum()))

@@ -6,14 +6,14 @@ import os
 from typing import Any, Self
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from isomix._affine import BLOCK_ROWS
 from isomix._arrays import Doubles, blocks, check_integer
 from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fit_rows
 from isomix.errors import InputError
-from isomix.spaces.base import BLOCK_ROWS, Space
+from isomix.spaces.base import Space
 
 __all__ = ["PCAWhitening", "ZCAWhitening", "covariance"]
 
@@ -79,6 +79,8 @@ class PCAWhitening(Space):
         if not 0 <= self.shrinkage < np.inf:
             raise InputError(f"shrinkage: got {self.shrinkage!r}, expected a number of at least 0.")
         self.offset_, scatter = covariance(matrix)
+        import scipy.linalg
+
         values, vectors = scipy.linalg.eigh(scatter)
         values, vectors = values[::-1], vectors[:, ::-1]
         varying = int(np.count_nonzero(values > 1e-12 * max(values[0], 0.0)))

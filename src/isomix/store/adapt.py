@@ -283,7 +283,7 @@ class _BlockMapper:
 
     def __init__(self, space: Space, dtype: np.dtype[Any], skip_bad: bool = False) -> None:
         self.space, self.dtype, self.skip_bad = space, dtype, skip_bad
-        self._single = space.row_map(np.dtype(np.float32))
+        self._single = space.affine_map()
         self._own = threading.local()
 
     def __call__(self, block: Block) -> _Mapped:
@@ -332,8 +332,8 @@ class _BlockMapper:
         if vectors.dtype == np.float16:
             vectors = to_single(vectors, self._array("single", vectors.shape))
         if self.dtype == np.float32:
-            return self._single(vectors, np.empty(shape, np.float32))
-        return to_half(self._single(vectors, self._array("mapped", shape)))
+            return self._single(vectors, out=np.empty(shape, np.float32))
+        return to_half(self._single(vectors, out=self._array("mapped", shape)))
 
     def _array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """An array of this thread that is used again for every block."""

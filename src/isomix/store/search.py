@@ -94,8 +94,8 @@ class TableSearch:
         With a model's own embeddings.
     model : str, optional
         Where to load the table's model from, when it is not where it was. Default: the model that the table names.
-    k_top, k_bottom : int, optional
-        Band of the space ``isoclip``. Default: the published band of the table's model.
+    band : str or pair of int
+        Of the space ``isoclip``, as for :class:`isomix.IsoCLIP`. Default: the preset band of the table's model.
     sentences : sequence of str, optional
         Bank of the space ``text-pca``. Default: everyday nouns in the model's own prompt.
     offline : bool
@@ -114,18 +114,19 @@ class TableSearch:
         table: EmbeddingTable,
         *,
         model: str | None = None,
-        k_top: int | None = None,
-        k_bottom: int | None = None,
+        band: str | tuple[int, int] = "preset",
         sentences: Sequence[str] | None = None,
         offline: bool = False,
         device: str | None = None,
     ) -> None:
         check_is_plain(table)
-        if (k_top is None) != (k_bottom is None):
-            raise BandError(f"got k_top={k_top} and k_bottom={k_bottom}: give both, or neither for the published band.")
         self.table = table
         self.model = LazyEncoder(model or table.metadata.model, offline=offline, device=device, made_by=table.made_by)
-        self.k_top, self.k_bottom = k_top, k_bottom
+        if band != "preset":  # a sentence is searched without what the spaces need
+            from isomix.spaces.bands import parse_band
+
+            band = parse_band(band)
+        self.band = band
         self.sentences = sentences
 
     @property
@@ -138,9 +139,8 @@ class TableSearch:
         """The space ``isoclip``; of the model, two tensors are read."""
         from isomix.spaces import IsoCLIP
 
-        if self.k_top is not None:
-            return IsoCLIP(self.model.projectors, k_top=self.k_top, k_bottom=self.k_bottom).fit()
-        return IsoCLIP(self.model.projectors, band=self.table.metadata.model).fit()
+        band = self.table.metadata.model if self.band == "preset" else self.band
+        return IsoCLIP(self.model.projectors, band=band).fit()
 
     @cached_property
     def text_pca(self) -> TextPCA:
@@ -305,7 +305,7 @@ class TableSearch:
         ModalityError
             A sentence in an adapted space.
         BandError
-            ``isoclip``, and no band is published for the model or given.
+            ``isoclip``, and there is no preset band for the model and none is given.
         """
         k = check_integer(k, "k", minimum=1)
         if space not in SPACE_NAMES:
@@ -336,19 +336,18 @@ class TableSearch:
 
     def _no_isoclip(self) -> str:
         """Why image queries stay in the plain space by default; empty when they do not."""
-        from isomix.spaces import published_band
+        if self.band == "preset":
+            from isomix.spaces import preset_band
 
-        if self.k_top is None:
             try:
-                published_band(self.table.metadata.model)
+                preset_band(self.table.metadata.model)
             except BandError:
-                return "no band is published for this model; give --k-top and --k-bottom"
+                return "there is no preset band for this model; give --band"
         return "the model's head has a bias" if self.model.projectors.image_bias is not None else ""
 
     def _note(self, space: str) -> str:
         if space == "isoclip":
-            band = self.isoclip.band_
-            return f"IsoCLIP, k_top {band.k_top}, k_bottom {band.k_bottom}, {self.isoclip.band_source_}"
+            return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {self.isoclip.band_source_}"
         return f"Text PCA, {self.text_pca.n_components_} directions" if space == "text-pca" else ""
 
     def _nearest(self, vectors: Vector, space: str, k: int) -> tuple[Vector, NDArray[np.int64]]:
