@@ -18,6 +18,7 @@ from isomix.benchmark.methods import Context, Fitted, fit_method
 from isomix.benchmark.samples import Samples, Vectors
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot import CLASSIFIERS, FewShotClassifier, ZeroShot
+from isomix.fewshot.weights import HELD_OUT_SOURCES
 from isomix.linalg import normalize_rows
 from isomix.metrics.classification import classification_metrics
 from isomix.metrics.retrieval import retrieval_metrics
@@ -36,7 +37,7 @@ __all__ = [
     "zero_shot",
 ]
 
-TIERS = ("leave-one-out", "few-validation", "validation")
+TIERS = HELD_OUT_SOURCES
 """Where weights come from: the shots alone; min(K, 4) validation pictures a class; the whole validation split."""
 CONFIDENCE = 0.95
 
@@ -211,7 +212,7 @@ def few_shot(samples: Samples, method: str, *, shots: Rows, held_out: Rows, tier
         "n_validation": 0 if tier == "leave-one-out" else len(held_out),
         "n_classes": len(classifier.classes_),
         "weights_from": classifier.weight_tier_,
-        "weights": {**classifier.weights_, "temperature": classifier.temperature_},
+        "weights": classifier.weights_,
     }
     return Outcome(_scored(classifier, X[test], y[test]), details)
 
