@@ -6,6 +6,7 @@ Everything unfinished stands beside its target, under one rule of names: ``.<nam
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import glob
 import itertools
 import os
@@ -20,6 +21,8 @@ __all__ = ["check_target", "discard", "writing"]
 
 _NUMBERS = itertools.count()
 _OWNER = re.compile(r"\.(\d+)(?:-\d+)?\.part$")
+_OLD = ".old"
+"""Ending of a folder that makes room for its successor, where two names cannot change places in one step."""
 
 
 @contextlib.contextmanager
@@ -70,6 +73,13 @@ def _temporary_path(final: Path) -> Path:
 
 
 def _remove_leftovers(final: Path) -> None:
+    for old in final.parent.glob(f".{glob.escape(final.stem)}.*.part{glob.escape(final.suffix)}{_OLD}"):
+        owner = _OWNER.search(old.name.removesuffix(_OLD).removesuffix(final.suffix))
+        if owner is not None and not _is_running(int(owner[1])):
+            if final.exists():
+                _remove(old)
+            else:  # killed between the two renames
+                old.rename(final)
     for left in final.parent.glob(f".{glob.escape(final.stem)}.*.part{glob.escape(final.suffix)}"):
         owner = _OWNER.search(left.name.removesuffix(final.suffix))
         if owner is not None and not _is_running(int(owner[1])):
@@ -99,8 +109,18 @@ def _move_into_place(temporary: Path, final: Path) -> None:
     """Give the finished target its name; what had it before goes only then."""
     if not final.is_dir():
         temporary.replace(final)
-        return
-    old = _temporary_path(final)
-    final.rename(old)
-    temporary.rename(final)
-    _remove(old)
+    elif not _exchange(temporary, final):  # if it does, the old folder is the temporary one now, and is removed as such
+        old = temporary.with_name(f"{temporary.name}{_OLD}")
+        final.rename(old)
+        temporary.rename(final)
+        _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step, where the system can: ``renameat2`` of Linux."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # another system, or an older one
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0

@@ -172,11 +172,21 @@ def _with_owner(rows):
         yield owner, row
 
 
-def test_tiers_of_earlier_runs_have_their_present_names(folder: RunFolder) -> None:
-    for tier in ("none", "few", "full", "validation"):
+def test_runs_of_earlier_versions_are_read_with_the_present_names_of_tiers_and_not_made_again(
+    folder: RunFolder,
+) -> None:
+    earlier = {"none": "leave-one-out", "few": "few-validation", "full": "validation"}
+    for tier in earlier:
         run(folder, task="fewshot", method="gda", shots=1, seed=1, tier=tier)
-    tiers = sorted(record["tier"] for record in read_runs(folder.folder))
-    assert tiers == ["few-validation", "leave-one-out", "validation", "validation"]
+    names = sorted(path.name for path in folder.folder.glob("*.json"))
+    assert sorted(record["tier"] for record in read_runs(folder.folder)) == sorted(earlier.values())
+    for tier in earlier.values():
+        assert run(folder, 0.9, task="fewshot", method="gda", shots=1, seed=1, tier=tier)["metrics"]["accuracy"] == 0.5
+    again = RunFolder(folder.folder, overwrite=True)
+    assert (
+        run(again, 0.9, task="fewshot", method="gda", shots=1, seed=1, tier="validation")["metrics"]["accuracy"] == 0.9
+    )
+    assert sorted(path.name for path in folder.folder.glob("*.json")) == names
 
 
 def test_tiers_are_never_in_one_table(records: list[dict[str, Any]]) -> None:

@@ -22,8 +22,10 @@ __all__ = ["FORMAT", "RunFolder", "called", "machine", "read_runs", "versions"]
 
 FORMAT = 1
 PACKAGES = ("isomix", "numpy", "scipy", "scikit-learn", "torch", "transformers", "onnxruntime")
-OLD_TIERS = {"none": "leave-one-out", "few": "few-validation", "full": "validation"}  # in runs of earlier versions
+OLD_TIERS = {"none": "leave-one-out", "few": "few-validation", "full": "validation"}
+"""Words of earlier versions; their files are read as if they had the present ones."""
 NAMES = ("dataset", "task", "method", "shots", "tier", "seed")
+"""Settings that a reader knows a run by."""
 REQUIRED = ("dataset", "model", "task", "method", "metrics", "settings")
 
 
@@ -48,7 +50,15 @@ class RunFolder:
         self.overwrite = overwrite
 
     def path(self, settings: Mapping[str, Any]) -> Path:
-        """The file of a run: readable first, then what tells all settings apart."""
+        """The file of a run: readable first, then what tells all settings apart; an earlier version's, if it is there."""
+        renamed = {new: old for old, new in OLD_TIERS.items()}
+        if settings.get("tier") in renamed:
+            earlier = self._file({**settings, "tier": renamed[settings["tier"]]})
+            if earlier.is_file():
+                return earlier
+        return self._file(settings)
+
+    def _file(self, settings: Mapping[str, Any]) -> Path:
         keys = ("dataset", "model", "task", "method", "shots", "tier", "seed")
         parts = [str(settings[key]) for key in keys if settings.get(key) is not None]
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)).strip("-")[:120]
@@ -135,8 +145,9 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} is not a run that this isomix reads (format {FORMAT}): it lacks "
             f"{', '.join(missing) or 'nothing'}, format {record.get('format') if isinstance(record, dict) else None!r}."
         )
-    if record.get("tier") in OLD_TIERS:
-        record["tier"] = OLD_TIERS[record["tier"]]
+    for names in (record, record["settings"]):
+        if names.get("tier") in OLD_TIERS:
+            names["tier"] = OLD_TIERS[names["tier"]]
     return record
 
 

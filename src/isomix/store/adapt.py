@@ -158,12 +158,13 @@ def adapt(
     job = Job(opened, space.n_components_, np.dtype(dtype), record)
     with writing(final) as temporary:
         write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
-        if not final.suffix and opened.layout != "parquet folder":
+        folder = not final.suffix and opened.layout != "parquet folder"
+        if folder:
             write_record(temporary / RECORD_NAME, record)
-        elif report.skipped_rows or final.suffix not in SELF_DESCRIBING:
-            write_record(_sidecar(final), record)
-        else:
-            _sidecar(final).unlink(missing_ok=True)
+        # A record never stands beside vectors of another run: it goes first and comes last.
+        _sidecar(final).unlink(missing_ok=True)
+    if not folder and (report.skipped_rows or final.suffix not in SELF_DESCRIBING):
+        write_record(_sidecar(final), record)
     report.seconds = time.monotonic() - started
     return report
 
