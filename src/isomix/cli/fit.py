@@ -20,7 +20,7 @@ def command(
         str, typer.Argument(help="A folder of one folder a class, a CSV with path and label, or a table.")
     ],
     output: options.ClassifierOutput,
-    model: options.Model = "embedded",
+    model: options.ModelOrEmbedded = None,
     method: options.Classifier = "project-and-mix",
     template: options.Templates = None,
     names: options.Names = None,
@@ -35,7 +35,16 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Fit a classifier on a few pictures a class; folder names are the text."""
-    from isomix.cli.common import ExitCode, check_output, fail_usage, log, out, print_json, report_failures
+    from isomix.cli.common import (
+        ExitCode,
+        advise_on_photographs,
+        check_output,
+        fail_usage,
+        log,
+        out,
+        print_json,
+        report_failures,
+    )
     from isomix.cli.progress import progress as progress_bar
     from isomix.encoders import load_encoder
     from isomix.encoders.prompts import check_templates, default_templates, encode_classes
@@ -49,7 +58,9 @@ def command(
     if zero_shot and no_text:
         fail_usage("--zero-shot takes classes by their names, and --no-text has no names. Choose one.")
     check_output(output, overwrite=overwrite)
-    encoder = load_encoder(model, offline=offline, device=device)
+    if model is None:
+        advise_on_photographs(shots)
+    encoder = load_encoder(model or "embedded", offline=offline, device=device)
     templates = check_templates(template or default_templates(encoder))
     with progress_bar("pictures") as progress:
         read = read_shots(shots, encoder, batch_size=batch_size, max_megapixels=max_megapixels, progress=progress)
