@@ -142,9 +142,15 @@ def _summary(classifier: Any, read: Any, validation: CrossValidation | None, out
         "weights": classifier.weights_,
         "weight_tier": classifier.weight_tier_,
         "calibrated": _is_calibrated(classifier),
-        "cross_validation": None if validation is None else validation.to_dict(),
+        "cross_validation": None if validation is None else _named(validation, read.paths),
         "failures": read.failures,
     }
+
+
+def _named(validation: CrossValidation, paths: list[str]) -> dict[str, Any]:
+    """The cross-validation with paths in place of numbers."""
+    suspects = [{"path": paths[i], "label": label, "taken_for": guess} for i, label, guess in validation.suspects]
+    return {**validation.to_dict(), "suspects": suspects}
 
 
 def _is_calibrated(classifier: Any) -> bool:
@@ -152,7 +158,7 @@ def _is_calibrated(classifier: Any) -> bool:
 
 
 def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> list[str]:
-    from isomix.cli.common import weights_line
+    from isomix.cli.common import visible, weights_line
 
     counts = classifier.counts_
     shot = counts[counts > 0]
@@ -176,4 +182,8 @@ def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> l
     if validation.confusions:
         lines.append("most frequent confusions:")
         lines += [f"  {count:>4}  {true} taken for {guess}" for true, guess, count in validation.confusions[:5]]
+        lines.append("pictures that look most like another class; is the label right?")
+        lines += [f"  {visible(read.paths[i])}: looks like {guess}" for i, _, guess in validation.suspects[:5]]
+        if len(validation.suspects) > 5:
+            lines.append(f"  and {len(validation.suspects) - 5} more, all of them with --json")
     return lines
