@@ -6,6 +6,7 @@ import csv
 import html.parser
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from isomix.benchmark.reference import _published, backbone_name, reference, ref
 from isomix.benchmark.rendering import FORMATS, render
 from isomix.benchmark.runs import RunFolder, read_runs
 from isomix.benchmark.tables import lay_out
-from isomix.errors import FileFormatError, InputError
+from isomix.errors import FileFormatError, InputError, IsomixWarning
 from isomix.plotting.plots import plot_bands, plot_latency
 from isomix.spaces.bands import Band
 
@@ -223,10 +224,29 @@ def test_a_seed_that_is_missing_leaves_the_cell_empty(folder: RunFolder) -> None
 
 
 def test_two_runs_for_one_cell_are_refused(folder: RunFolder) -> None:
-    run(folder, data_fingerprint="a")
-    run(folder, data_fingerprint="b")
-    with pytest.raises(InputError, match="two runs for caltech101, plain, caltech101: they differ in data_fingerprint"):
+    run(folder, templates=["a"])
+    run(folder, templates=["b"])
+    with pytest.raises(InputError, match="two runs for caltech101, plain, caltech101: they differ in templates"):
         lay_out(read_runs(folder.folder))
+    records = read_runs(folder.folder)[:1]
+    with pytest.raises(InputError, match="they differ in nothing"):
+        lay_out([*records, *records])
+
+
+def test_runs_on_data_that_have_changed_are_left_out(folder: RunFolder) -> None:
+    """Those of other methods too, which nobody has measured again: a table never compares figures of two states."""
+    for method, value, fingerprint in (
+        ("plain", 0.5, "before"),
+        ("isoclip", 0.6, "before"),
+        ("plain", 0.7, "after"),
+        ("text-pca", 0.8, "after"),
+    ):
+        run(folder, value, method=method, data_fingerprint=fingerprint)
+        time.sleep(0.002)  # the clock of a run counts milliseconds
+    run(folder, 0.9, method="plain", dataset="cub2011", data_fingerprint="before")
+    with pytest.warns(IsomixWarning, match="caltech101 has changed since 2 of its runs were made"):
+        (table,) = lay_out(read_runs(folder.folder))
+    assert {row.label: row.cells[:2] for row in table.rows} == {"plain": ("70.0", "90.0"), "text-pca": ("80.0", "")}
 
 
 def test_every_format_holds_every_figure(records: list[dict[str, Any]]) -> None:

@@ -151,6 +151,22 @@ def test_a_class_known_by_its_name_is_recognised(cli, with_empty, pictures, tmp_
     assert np.mean([json.loads(line)["label"] == "key" for line in lines]) > 0.5  # chance: 1 in 7
 
 
+def test_a_wrong_label_is_the_first_suspect(cli, shots, tmp_path):
+    shutil.copytree(shots / "shots", tmp_path / "some")
+    wrong = min((shots / "queries" / "heart").iterdir())
+    shutil.copy(wrong, tmp_path / "some" / "star" / "mislaid.png")
+    fitted = cli("fit", tmp_path / "some", "-o", tmp_path / "m.safetensors")
+    lines = fitted.out.splitlines()
+    at = lines.index("pictures that look most like another class; is the label right?")
+    assert lines[at + 1] == "  star/mislaid.png: looks like heart"
+    summary = json.loads(cli("fit", tmp_path / "some", "-o", tmp_path / "m.safetensors", "--overwrite", "--json").out)
+    assert summary["cross_validation"]["suspects"][0] == {
+        "path": "star/mislaid.png",
+        "label": "star",
+        "taken_for": "heart",
+    }
+
+
 def test_csv_of_shots_and_one_picture(cli, shots, tmp_path):
     listed = [(path, path.parent.name) for path in sorted((shots / "shots").glob("*/*"))]
     for comma in ",;":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 from rich.console import Console
 
 from isomix.cli import progress as progress_module
@@ -101,6 +103,21 @@ def test_all_failures_are_listed(photos, isomix):
     code, out, _ = isomix("inspect", "t.lance")
     assert "t.errors.lance" in out and "broken0" not in out
     assert "8  unreadable before; --retry tries again" in isomix("embed", "photos", "-o", "t.lance")[1]
+
+
+def test_photographs_are_said_to_be_unknown_to_the_embedded_model(tmp_path, monkeypatch, pictures, isomix):
+    monkeypatch.chdir(tmp_path)
+    for path in sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg")):
+        (tmp_path / "photos" / path.stem).mkdir(parents=True)
+        shutil.copy(path, tmp_path / "photos" / path.stem)
+    (tmp_path / "list.txt").write_text("photos/china/china.jpg\n", encoding="utf-8")
+    for source in ("photos", "photos/china/china.jpg", "list.txt"):
+        code, _, err = isomix("embed", source, "-o", "t.lance", "--overwrite")
+        assert code == 0
+        assert "these look like photographs" in err and "--model hf:openai/clip-vit-base-patch32" in err
+    assert "these look like photographs" in isomix("fit", "photos", "-o", "m.safetensors")[2]
+    assert "photographs" not in isomix("embed", "photos", "-o", "named.lance", "--model", "embedded")[2]
+    assert "photographs" not in isomix("embed", pictures / "icons" / "key", "-o", "icons.lance")[2]
 
 
 def test_one_picture_is_a_source(photos, isomix):

@@ -102,7 +102,7 @@ class RunFolder:
             "versions": versions(),
             "machine": machine(),
             "seconds": round(time.perf_counter() - started, 3),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         with writing(path) as part:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,7 +14,7 @@ from isomix.benchmark.datasets import DATASETS
 from isomix.benchmark.methods import METHODS
 from isomix.benchmark.reference import reference, reference_mean, sources
 from isomix.benchmark.rendering import Row, Table
-from isomix.errors import InputError
+from isomix.errors import InputError, IsomixWarning
 
 __all__ = ["HEADLINE", "dataset_name", "lay_out"]
 
@@ -56,10 +58,16 @@ def lay_out(runs: Sequence[Record], *, against: str | None = None) -> list[Table
     Raises
     ------
     InputError
-        Two runs that would stand in one cell: of other data or settings under the same names.
+        Two runs that would stand in one cell: of other settings under the same names.
+
+    Warns
+    -----
+    IsomixWarning
+        Runs on data that have changed since; they are left out.
     """
     if against not in (None, "paper"):
         raise InputError(f"against: got {against!r}, expected 'paper' or nothing.")
+    runs = _on_present_data(runs)
     groups: dict[tuple[str, ...], list[Record]] = {}
     for run in runs:
         tier = run.get("tier")
@@ -73,6 +81,43 @@ def lay_out(runs: Sequence[Record], *, against: str | None = None) -> list[Table
         result.append(build(members, model, against == "paper"))
     result += _few_shot_means(runs, against == "paper")
     return result
+
+
+def _on_present_data(runs: Sequence[Record]) -> list[Record]:
+    """Runs without those of a data set that were made before it changed: a figure of one state compares with none of the other.
+
+    It has changed when a run was made again, with the same settings, on other data. With the earlier one go all that read
+    the same data, and all before it; few-shot runs each read data of their own.
+    """
+    latest: dict[str, Record] = {}
+    stale: dict[str, set[str]] = {}
+    until: dict[str, str] = {}
+    for run in sorted(runs, key=lambda run: str(run["time"])):
+        settings = {name: value for name, value in run["settings"].items() if name != "data_fingerprint"}
+        key = json.dumps(settings, sort_keys=True)
+        before = latest.get(key, run)
+        if before["settings"].get("data_fingerprint") != run["settings"].get("data_fingerprint"):
+            name = run["dataset"]
+            stale.setdefault(name, set()).add(before["settings"].get("data_fingerprint"))
+            until[name] = max(until.get(name, ""), str(before["time"]))
+        latest[key] = run
+    kept = [
+        run
+        for run in runs
+        if run["dataset"] not in stale
+        or (
+            run["settings"].get("data_fingerprint") not in stale[run["dataset"]]
+            and str(run["time"]) > until[run["dataset"]]
+        )
+    ]
+    for name in stale:
+        gone = sum(run["dataset"] == name for run in runs) - sum(run["dataset"] == name for run in kept)
+        warnings.warn(
+            f"{name} has changed since {gone} of its runs were made; they are left out. Measure again what is missing.",
+            IsomixWarning,
+            stacklevel=3,
+        )
+    return kept
 
 
 def dataset_name(spec: str) -> str:

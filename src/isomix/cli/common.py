@@ -16,6 +16,7 @@ from rich.console import Console
 
 __all__ = [
     "ExitCode",
+    "advise_on_photographs",
     "check_output",
     "fail_usage",
     "log",
@@ -31,6 +32,10 @@ __all__ = [
 # Control characters, which a terminal obeys; marks that reverse what stands beside them; halves of surrogate pairs,
 # which stand for bytes that are no UTF-8.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+SHOWN_FAILURES = 5
+LOOKED_AT = 5
+PHOTOGRAPHIC = "hf:openai/clip-vit-base-patch32"
 
 
 class ExitCode(enum.IntEnum):
@@ -102,7 +107,19 @@ def fail_usage(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
-SHOWN_FAILURES = 5
+def advise_on_photographs(source: str) -> None:
+    """Say it when nobody named a model, so that the embedded one would look at photographs."""
+    from isomix.encoders.photographs import mostly_photographs
+    from isomix.store.scan import first_pictures
+
+    if mostly_photographs(first_pictures(source, LOOKED_AT)):
+        log.print(
+            "note: these look like photographs, and the embedded model knows icons, emoji and clip art only. A model that "
+            f"knows photographs: --model {PHOTOGRAPHIC} (pip install 'isomix[app,hf]')",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def check_output(path: Path | None, *, overwrite: bool) -> None:

@@ -23,7 +23,7 @@ def command(
         ),
     ],
     output: options.TableOutput,
-    model: options.Model = "embedded",
+    model: options.ModelOrEmbedded = None,
     batch_size: options.BatchSize = 32,
     workers: options.Workers = None,
     max_megapixels: options.MaxMegapixels = 100.0,
@@ -42,12 +42,14 @@ def command(
     Started again, it goes on where it was stopped, or brings the table up to date: new, changed and vanished files.
     Files that cannot be read are listed in a second table beside it, and the exit code is 3.
     """
-    from isomix.cli.common import ExitCode, log, out, print_json, report_failures
+    from isomix.cli.common import ExitCode, advise_on_photographs, log, out, print_json, report_failures
     from isomix.cli.progress import progress
     from isomix.encoders import load_encoder
     from isomix.store import EmbeddingTable, embed
 
-    encoder = load_encoder(model, offline=offline, device=device)
+    if model is None:
+        advise_on_photographs(source)
+    encoder = load_encoder(model or "embedded", offline=offline, device=device)
     try:
         with progress("pictures") as update:
             report = embed(

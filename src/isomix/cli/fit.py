@@ -20,7 +20,7 @@ def command(
         str, typer.Argument(help="A folder of one folder a class, a CSV with path and label, or a table.")
     ],
     output: options.ClassifierOutput,
-    model: options.Model = "embedded",
+    model: options.ModelOrEmbedded = None,
     method: options.Classifier = "project-and-mix",
     template: options.Templates = None,
     names: options.Names = None,
@@ -35,7 +35,16 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Fit a classifier on a few pictures a class; folder names are the text."""
-    from isomix.cli.common import ExitCode, check_output, fail_usage, log, out, print_json, report_failures
+    from isomix.cli.common import (
+        ExitCode,
+        advise_on_photographs,
+        check_output,
+        fail_usage,
+        log,
+        out,
+        print_json,
+        report_failures,
+    )
     from isomix.cli.progress import progress as progress_bar
     from isomix.encoders import load_encoder
     from isomix.encoders.prompts import check_templates, default_templates, encode_classes
@@ -49,7 +58,9 @@ def command(
     if zero_shot and no_text:
         fail_usage("--zero-shot takes classes by their names, and --no-text has no names. Choose one.")
     check_output(output, overwrite=overwrite)
-    encoder = load_encoder(model, offline=offline, device=device)
+    if model is None:
+        advise_on_photographs(shots)
+    encoder = load_encoder(model or "embedded", offline=offline, device=device)
     templates = check_templates(template or default_templates(encoder))
     with progress_bar("pictures") as progress:
         read = read_shots(shots, encoder, batch_size=batch_size, max_megapixels=max_megapixels, progress=progress)
@@ -131,9 +142,15 @@ def _summary(classifier: Any, read: Any, validation: CrossValidation | None, out
         "weights": classifier.weights_,
         "weight_tier": classifier.weight_tier_,
         "calibrated": _is_calibrated(classifier),
-        "cross_validation": None if validation is None else validation.to_dict(),
+        "cross_validation": None if validation is None else _named(validation, read.paths),
         "failures": read.failures,
     }
+
+
+def _named(validation: CrossValidation, paths: list[str]) -> dict[str, Any]:
+    """The cross-validation with paths in place of numbers."""
+    suspects = [{"path": paths[i], "label": label, "taken_for": guess} for i, label, guess in validation.suspects]
+    return {**validation.to_dict(), "suspects": suspects}
 
 
 def _is_calibrated(classifier: Any) -> bool:
@@ -141,7 +158,7 @@ def _is_calibrated(classifier: Any) -> bool:
 
 
 def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> list[str]:
-    from isomix.cli.common import weights_line
+    from isomix.cli.common import visible, weights_line
 
     counts = classifier.counts_
     shot = counts[counts > 0]
@@ -165,4 +182,8 @@ def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> l
     if validation.confusions:
         lines.append("most frequent confusions:")
         lines += [f"  {count:>4}  {true} taken for {guess}" for true, guess, count in validation.confusions[:5]]
+        lines.append("pictures that look most like another class; is the label right?")
+        lines += [f"  {visible(read.paths[i])}: looks like {guess}" for i, _, guess in validation.suspects[:5]]
+        if len(validation.suspects) > 5:
+            lines.append(f"  and {len(validation.suspects) - 5} more, all of them with --json")
     return lines

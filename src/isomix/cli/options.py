@@ -27,6 +27,7 @@ def _model(default: str | bool = True) -> Any:
 # ---------------------------------------------------------------------- the model and how it runs
 
 Model = Annotated[str, _model()]
+ModelOrEmbedded = Annotated[str | None, _model("embedded")]
 ModelOfTable = Annotated[str | None, _model("the table's own")]
 ModelOfData = Annotated[str | None, _model("a table's own, none for arrays, else embedded")]
 Device = Annotated[str | None, typer.Option("--device", help="Where the model runs: cpu, cuda, mps.")]

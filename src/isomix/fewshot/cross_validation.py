@@ -29,12 +29,16 @@ class CrossValidation:
     folds : int
     confusions : list of (str, str, int)
         True label, predicted label and how often, most frequent first.
+    suspects : list of (int, str, str)
+        Number, label and prediction of every shot taken for another class, those first whose prediction leads by most:
+        where labels may be wrong, and where to look first.
     """
 
     accuracy: float
     n: int
     folds: int
     confusions: list[tuple[Any, Any, int]]
+    suspects: list[tuple[int, Any, Any]]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as values for JSON."""
@@ -72,10 +76,15 @@ def cross_validate(
     usable = min(folds, int(np.unique(labels, return_counts=True)[1].min()))
     if usable < 2:
         return None
-    guesses = np.empty_like(labels)
+    guesses = np.empty(len(labels), object)
+    leads = np.empty(len(labels))
     for train, held in StratifiedKFold(usable, shuffle=True, random_state=seed).split(matrix, labels):
         fitted = clone(classifier).set_params(calibrate=False).fit(matrix[train], labels[train], text)
-        guesses[held] = fitted.predict(matrix[held])
-    wrong = Counter((t, g) for t, g in zip(labels.tolist(), guesses.tolist(), strict=True) if t != g)
-    confusions = [(t, g, count) for (t, g), count in sorted(wrong.items(), key=lambda item: (-item[1], item[0]))]
-    return CrossValidation(float(np.mean(guesses == labels)), len(labels), usable, confusions)
+        logits = fitted.logits(matrix[held])
+        guesses[held] = fitted.classes_[logits.argmax(axis=1)].tolist()
+        leads[held] = logits.max(axis=1) - logits[np.arange(len(held)), np.searchsorted(fitted.classes_, labels[held])]
+    wrong = np.flatnonzero(guesses != np.array(labels.tolist(), object))
+    suspects = [(int(i), labels[i].item(), guesses[i]) for i in sorted(wrong, key=lambda i: (-leads[i], i))]
+    pairs = Counter((label, guess) for _, label, guess in suspects)
+    confusions = [(t, g, count) for (t, g), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))]
+    return CrossValidation(1.0 - len(wrong) / len(labels), len(labels), usable, confusions, suspects)

@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -16,7 +17,7 @@ from isomix.encoders.images import image_extensions
 from isomix.errors import InputError
 from isomix.store.schema import ANNOTATIONS
 
-__all__ = ["Scan", "SourceFile", "csv_reader", "scan", "source_file"]
+__all__ = ["Scan", "SourceFile", "csv_reader", "first_pictures", "scan", "source_file"]
 
 PATH_COLUMNS = ("path", "image_path", "filepath", "image")
 CAPTION_COLUMNS = ("caption", "title")
@@ -120,6 +121,20 @@ def scan(
     if labels is not None:
         found.files = [_labelled(file) for file in found.files]
     return found
+
+
+def first_pictures(source: str | os.PathLike[str], count: int) -> list[Path]:
+    """A few pictures of a source, to look at before all are listed; none of standard input, which can be read once only."""
+    path = Path(source)
+    suffixes = image_extensions()
+    if path.is_dir():
+        files = (Path(folder, name) for folder, _, names in os.walk(path) for name in sorted(names))
+        return list(islice((file for file in files if file.suffix.lower() in suffixes), count))
+    if os.fspath(source) == "-" or not path.is_file():
+        return []
+    if path.suffix.lower() in suffixes:
+        return [path]
+    return [path.parent / written for written, _ in islice(_read_entries(path), count)]
 
 
 def _labelled(file: SourceFile) -> SourceFile:
