@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import subprocess
 import sys
 import tomllib
-=======
->>>>>>> 816a9e2 (A model by name exists once (encoders.lazy), and so does the check of its fingerprints; search says plain and isoclip; a sentence is searched without SciPy and scikit-learn, tested)
 import warnings
 from pathlib import Path
 
@@ -75,7 +72,6 @@ def test_wrong_usage_is_code_2(cli):
     assert cli("spectrum").code == 2
     assert cli("nonsense").code == 2
     assert cli("spectrum", "embedded", "--nonsense").code == 2
-<<<<<<< HEAD
 
 
 HELP = """
@@ -110,5 +106,3 @@ def test_the_base_install_names_the_extra(missing):
     assert done.stderr.startswith("error: The command line needs the package")
     assert done.stderr.strip().endswith("pip install 'isomix[app]'")
     assert len(done.stderr.splitlines()) == 1
-=======
->>>>>>> 816a9e2 (A model by name exists once (encoders.lazy), and so does the check of its fingerprints; search says plain and isoclip; a sentence is searched without SciPy and scikit-learn, tested)
