@@ -126,7 +126,7 @@ def test_a_table_is_a_data_set(cli, photos: Path, tmp_path: Path) -> None:
     wrong = cli(
         "eval", "retrieval", f"table:{tmp_path / 't.lance'}", "--runs", tmp_path / "r", "--model", "embedded:as-trained"
     )
-    assert wrong.code == 1 and "Name the model that made them" in wrong.err
+    assert wrong.code == 1 and "name the model that made it" in wrong.err
 
 
 def test_pictures_are_encoded_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
