@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +105,24 @@ def test_methods_see_the_gallery_and_the_bank_alone(
         given = (lambda: bank) if spec == "isoclip:auto" else no_bank
         before, after = (fit_on(e, sides(e).gallery, spec, backbone, given).description for e in (samples, changed))
         assert before == after, "queries play no part in the fit"
+
+
+def test_controls_of_isoclip(encoded: Encoded, backbone: Backbone, tmp_path: Path) -> None:
+    bare = replace(encoded, vectors=Vectors(encoded.vectors.embeddings, None))
+    backbone.projectors.text_only().save(tmp_path / "text.safetensors")
+    alone = Backbone(str(tmp_path / "text.safetensors"))
+    fitted = {
+        spec: fit_on(bare, sides(bare).gallery, spec, alone, no_bank)
+        for spec in ("isoclip:4/32", "isoclip-control:4/32", "random-directions:4/32", "random-directions:156")
+    }
+    vectors = {spec: method.gallery(bare.vectors) for spec, method in fitted.items()}
+    assert {Z.shape for Z in vectors.values()} == {(180, 156)}
+    assert fitted["isoclip:4/32"].description["parameters"]["form"] == "text projector alone"
+    np.testing.assert_array_equal(vectors["random-directions:4/32"], vectors["random-directions:156"])
+    gram = {spec: Z @ Z.T for spec, Z in vectors.items()}
+    assert np.abs(gram["isoclip:4/32"] - gram["isoclip-control:4/32"]).max() > 0.01
+    exact = fit_on(encoded, sides(encoded).gallery, "isoclip-control:4/32", backbone, no_bank)
+    assert exact.description["parameters"]["form"] == "exact"
 
 
 @pytest.mark.parametrize(

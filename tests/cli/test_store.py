@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from isomix.cli import progress as progress_module
 from isomix.cli.app import main
@@ -169,6 +170,36 @@ def test_adapt_and_inspect_a_table(photos, isomix):
     code, out, _ = isomix("embed", "photos", "-o", "t.lance")
     assert code == 0
     assert "'iso' was dropped" in out
+
+
+def test_adapt_with_the_text_projector_alone(photos, tmp_path, isomix, rng):
+    stored, text = rng.normal(size=(50, 16)).astype(np.float32), rng.normal(size=(16, 12)).astype(np.float32)
+    np.save("s.npy", stored)
+    space = IsoCLIP(Projectors(text=text), (2, 3)).fit()
+    linear = {"text_projection.weight": text, "visual_projection.weight": np.eye(16, 20, dtype=np.float32)}
+    save_file(linear, "linear.safetensors")
+    code, out, err = isomix(
+        "adapt", "s.npy", "-o", "a.npy", "--model", "linear.safetensors", "--band", "2/3", "--text-only"
+    )
+    assert (code, err) == (0, "")
+    assert "smallest of 12 directions, from the text projector alone" in out
+    np.testing.assert_allclose(np.load("a.npy"), space.transform(stored), atol=1e-3)
+
+    save_file({"text.text_projection.weight": text, "visual.head.mlp.fc1.weight": text}, "mlp.safetensors")
+    words = ("adapt", "s.npy", "--model", "mlp.safetensors", "--band", "2/3")
+    code, out, err = isomix(*words, "-o", "b.parquet")
+    assert code == 0
+    assert "the image head of mlp.safetensors is not linear, so the text projector alone is used" in err
+    found = json.loads(isomix("inspect", "b.parquet", "--json")[1])["space"]
+    assert (found["form"], found["band"]) == ("text projector alone", {"k_top": 2, "k_bottom": 3, "of": 12})
+
+    assert isomix("embed", "photos", "-o", "t.lance")[0] == 0
+    assert isomix("adapt", "t.lance", "--column", "iso", "--band", "3/20", "--text-only")[0] == 0
+    assert json.loads(isomix("inspect", "t.lance", "--json")[1])["derived"]["iso"]["form"] == "text projector alone"
+    code, _, err = isomix(
+        "adapt", "t.lance", "--column", "x", "--band", "1/1", "--text-only", "--model", "embedded:as-trained"
+    )
+    assert code == 1 and "the text projector at hand is that of" in err
 
 
 def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):

@@ -160,6 +160,27 @@ def test_a_model_with_the_attributes_of_open_clip(rng, tmp_path):
     np.testing.assert_allclose(run(tmp_path / "image.onnx", pixels=pixels), expected, atol=1e-5)
 
 
+def test_a_space_of_the_text_projector_alone(clip, rng, tmp_path):
+    embedded, pixels = load_encoder("embedded"), rng.random((3, 3, 64, 64), dtype=np.float32)
+    alone = IsoCLIP(embedded.projectors.text_only(), band=(4, 32)).fit()
+    export_image_encoder(embedded, alone, tmp_path / "image.onnx")
+    expected = alone.transform(embedded.project_image(embedded.forward_pixels(pixels)))
+    np.testing.assert_allclose(run(tmp_path / "image.onnx", pixels=pixels), expected, atol=1e-5)
+
+    alone = IsoCLIP(space_of(clip).projectors.text_only(), band=(3, 4)).fit()
+    export_image_encoder(clip, alone, tmp_path / "image.onnx")
+    pixels = rng.normal(size=(2, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        features = clip.eval().vision_model(pixel_values=torch.from_numpy(pixels)).pooler_output
+        expected = alone.transform(clip.visual_projection(features).numpy())
+    np.testing.assert_allclose(run(tmp_path / "image.onnx", pixels=pixels), expected, atol=1e-5)
+    for other in (embedded, clip):
+        with pytest.raises(ModelError, match=r"text projector of this .* is not that of the space"):
+            export_image_encoder(
+                other, IsoCLIP(Projectors(text=rng.normal(size=(24, 24))), (1, 1)).fit(), tmp_path / "x"
+            )
+
+
 def test_what_does_not_belong_together_is_refused(clip, iso, rng, tmp_path):
     path = tmp_path / "image.onnx"
     with pytest.raises(ModelError, match="another model"):

@@ -177,6 +177,69 @@ def test_other_precisions(tmp_path: Path, dtype: str) -> None:
     assert projectors.image.dtype == (np.float64 if dtype == "float64" else np.float32)
 
 
+def expect_text(projectors: Projectors, bias: np.ndarray | None = None) -> None:
+    assert projectors.image is None and projectors.image_bias is None and projectors.linearised_at == ""
+    np.testing.assert_array_equal(projectors.text, TEXT)
+    np.testing.assert_equal(projectors.text_bias, bias)
+
+
+MLP_HEAD = {"visual.head.mlp.fc1.weight": IMAGE, "text.text_projection": TEXT.T.copy()}
+TEXT_TOWER = {"text_model.final_layer_norm.weight": np.ones(4, np.float32), "text_projection.weight": TEXT}
+
+
+@pytest.mark.parametrize("tensors", [CLIP, OPEN_CLIP, ISOMIX, MLP_HEAD, TEXT_TOWER])
+def test_the_text_projector_alone(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
+    path = write(tmp_path / "w.safetensors", {**FILLING, **tensors})
+    expect_text(Projectors.from_pretrained(str(path), text_only=True))
+    if tensors in (MLP_HEAD, TEXT_TOWER):
+        with pytest.raises(ModelError, match=r"MLP|no pair of projectors"):
+            Projectors.from_pretrained(str(path))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "alone"),
+    [
+        (CLIP, False),
+        (OPEN_CLIP, False),
+        (
+            {"visual.trunk.head.weight": IMAGE, "visual.trunk.head.bias": 0 * BIAS, "text_projection.weight": TEXT},
+            False,
+        ),
+        ({"visual.trunk.head.weight": IMAGE, "visual.trunk.head.bias": BIAS, "text_projection.weight": TEXT}, True),
+        (MLP_HEAD, True),
+        (TEXT_TOWER, True),
+    ],
+)
+def test_the_text_projector_where_the_image_head_is_no_matrix(tmp_path: Path, tensors: dict, alone: bool) -> None:
+    projectors = Projectors.from_pretrained(str(write(tmp_path / "w.safetensors", tensors)), text_only=None)
+    (expect_text if alone else expect)(projectors)
+
+
+@pytest.mark.parametrize("text_only", [True, None])
+def test_the_text_side_of_a_siglip(tmp_path: Path, text_only: bool | None) -> None:
+    head = {f"vision_model.head.{n.replace('norm', 'layernorm')}": t.astype(np.float32) for n, t in SIGLIP_HEAD.items()}
+    tensors = {**head, "text_model.head.weight": TEXT, "text_model.head.bias": BIAS}
+    path = write(tmp_path / "w.safetensors", tensors)
+    expect_text(Projectors.from_pretrained(str(path), text_only=text_only), BIAS)
+
+
+def test_the_text_side_of_packaged_and_saved_projectors(tmp_path: Path) -> None:
+    assert Projectors.from_pretrained("embedded", text_only=True).image is None
+    assert Projectors.from_pretrained("embedded", text_only=None).image is not None
+    Projectors(IMAGE, TEXT, image_bias=BIAS, source="hf:a/b").save(tmp_path / "p.safetensors")
+    for text_only in (True, None):
+        alone = Projectors.from_pretrained(str(tmp_path / "p.safetensors"), text_only=text_only)
+        expect_text(alone)
+        assert alone.source == "hf:a/b"
+
+
+def test_a_model_without_a_text_head(tmp_path: Path) -> None:
+    path = write(tmp_path / "w.safetensors", {"visual_projection.weight": IMAGE})
+    for text_only in (True, None):
+        with pytest.raises(ModelError, match="no text projector at any place that isomix knows"):
+            Projectors.from_pretrained(str(path), text_only=text_only)
+
+
 def test_only_the_bytes_of_the_projectors_are_read(tmp_path: Path) -> None:
     data = save({name: np.asarray(tensor) for name, tensor in CLIP.items()})
     read: list[tuple[int, int]] = []
@@ -379,6 +442,45 @@ def test_two_tensors_come_by_range_requests(server: Hub) -> None:
     expect(projectors, "hf:org/model")
     assert projectors.logit_scale == pytest.approx(100.0)
     assert server.sent < 2000
+
+
+def clip_b32() -> dict[str, np.ndarray]:
+    """The projectors of a ViT-B/32 in their size, and as many other tensors, under names as long, as it has."""
+    layers = ("self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj")
+    layers += ("layer_norm1", "mlp.fc1", "mlp.fc2", "layer_norm2")
+    names = [
+        f"{tower}_model.encoder.layers.{number}.{layer}.{part}"
+        for tower in ("text", "vision")
+        for number in range(12)
+        for layer in layers
+        for part in ("weight", "bias")
+    ]
+    tensors = {name: np.zeros(16, np.float32) for name in names}
+    tensors |= {"visual_projection.weight": RNG.normal(size=(512, 768)).astype(np.float32)}
+    tensors |= {"text_projection.weight": RNG.normal(size=(512, 512)).astype(np.float32)}
+    return tensors | {"logit_scale": np.array(4.6, np.float32)}
+
+
+def test_a_megabyte_for_the_text_projector_of_a_vit_b32(server: Hub) -> None:
+    tensors = clip_b32()
+    server.files["model.safetensors"] = save(tensors)
+    header = 8 + struct.unpack("<Q", server.files["model.safetensors"][:8])[0]
+    alone = Projectors.from_pretrained("hf:org/model", text_only=True)
+    np.testing.assert_array_equal(alone.text, tensors["text_projection.weight"])
+    assert server.sent == header + alone.text.nbytes + 4  # the logit scale
+    assert server.sent < 1_110_000
+    both = Projectors.from_pretrained("hf:org/model")
+    assert both.image is not None, "what is kept of the text projector is not taken for both"
+    offline = Projectors.from_pretrained("hf:org/model", text_only=True, offline=True)
+    assert offline.fingerprint == alone.fingerprint != both.fingerprint
+
+
+def test_the_image_head_of_a_siglip_is_not_transferred(server: Hub) -> None:
+    head = {f"vision_model.head.{n.replace('norm', 'layernorm')}": t.astype(np.float32) for n, t in SIGLIP_HEAD.items()}
+    server.files["model.safetensors"] = save({**head, "text_model.head.weight": TEXT, "text_model.head.bias": BIAS})
+    header = 8 + struct.unpack("<Q", server.files["model.safetensors"][:8])[0]
+    expect_text(Projectors.from_pretrained("hf:org/siglip", text_only=None), BIAS)
+    assert server.sent == header + TEXT.nbytes + BIAS.nbytes
 
 
 def test_what_was_read_is_kept_for_the_same_commit_and_offline(server: Hub) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from isomix.benchmark.banks import Bank
 from isomix.benchmark.samples import Vectors
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
-from isomix.spaces import IsoCLIP, PCAWhitening, Plain, Space, TextPCA, ZCAWhitening
+from isomix.spaces import IsoCLIP, PCAWhitening, Plain, RandomDirections, Space, TextPCA, ZCAWhitening
+from isomix.spaces.controls import turned_projectors
 
 __all__ = ["METHODS", "Context", "Fitted", "check_methods", "fit_method", "reads_bank"]
 
@@ -95,7 +97,7 @@ def check_methods(specs: Sequence[str]) -> None:
 
 def reads_bank(spec: str) -> bool:
     """Whether what a method does depends on the bank, which then belongs to the identity of a run."""
-    return spec.partition(":")[0] == "text-pca" or spec == "isoclip:auto"
+    return spec.partition(":")[0] == "text-pca" or spec in ("isoclip:auto", "isoclip-control:auto")
 
 
 def _plain(argument: str, context: Context) -> Fitted:
@@ -130,26 +132,37 @@ def _text_pca(argument: str, context: Context) -> Fitted:
     )
 
 
-def _isoclip(argument: str, context: Context) -> Fitted:
+def _isoclip(argument: str, context: Context, *, turned: bool = False) -> Fitted:
     backbone = context.require_backbone("isoclip")
     gallery, projectors = context.gallery, backbone.projectors
     if projectors.linearised_at and context.modality == "image" and gallery.features is not None:
         projectors = backbone.encoder.linearise(gallery.features).apply_to(projectors)
+    elif projectors.image_bias is not None and context.modality == "image" and gallery.features is None:
+        projectors = projectors.text_only()  # enough for stored embeddings
+    if turned:
+        projectors = turned_projectors(projectors)
     space = IsoCLIP(projectors, argument or "preset", modality=context.modality)
-    biased = projectors.side(context.modality).bias is not None
+    alone = projectors.image is None
+    biased = not alone and projectors.side(context.modality).bias is not None
     if biased and gallery.features is None:
         raise InputError("isoclip: this model's head has a bias, so it needs pre-projection features.")
     sentences = context.bank().embeddings if argument == "auto" and context.modality == "image" else None
     space.fit(gallery.features if biased else gallery.embeddings, bank=sentences)
 
     def apply(vectors: Vectors) -> Floats:
-        return (
-            space.transform(vectors.embeddings)
-            if vectors.features is None
-            else space.transform_features(vectors.features)
-        )
+        if vectors.features is None or alone:
+            return space.transform(vectors.embeddings)
+        return space.transform_features(vectors.features)
 
     return Fitted(apply, apply, _describe(space) | {"band_source": space.band_source_, "rank": space.rank_})
+
+
+def _random_directions(argument: str, context: Context) -> Fitted:
+    if argument.isdigit():
+        return _on_embeddings(RandomDirections(int(argument)).fit(context.gallery.embeddings))
+    backbone = context.require_backbone("random-directions without a number")
+    band = IsoCLIP(backbone.projectors.text_only(), argument or "preset", modality=context.modality).fit()
+    return _on_embeddings(RandomDirections(band.n_components_).fit(context.gallery.embeddings))
 
 
 def _inversion(name: str) -> Callable[[str, Context], Fitted]:
@@ -181,6 +194,8 @@ METHODS: dict[str, Callable[[str, Context], Fitted]] = {
     "ovi": _inversion("ovi"),
     "text-pca": _text_pca,
     "isoclip": _isoclip,
+    "isoclip-control": partial(_isoclip, turned=True),
+    "random-directions": _random_directions,
 }
 """Name → function of the argument and the context; in the order of the tables."""
 

@@ -26,6 +26,7 @@ def command(
     space: options.SavedSpace = None,
     band: options.Band = "preset",
     modality: options.ForModality = options.Modality.IMAGE,
+    text_only: options.TextOnly = False,
     no_compact: options.NoCompact = False,
     column: options.Column = None,
     dtype: options.AsDtype = options.Dtype.FLOAT16,
@@ -45,13 +46,13 @@ def command(
     is_table = source.suffix == ".lance"
     if output is None and not (is_table and column):
         fail_usage("name the target with -o, or, for a table, the new column with --column.")
-    if space is not None and (model, band) != (None, "preset"):
-        fail_usage("--space says everything: leave out --model and --band, or leave out --space.")
+    if space is not None and (model, band, text_only) != (None, "preset", False):
+        fail_usage("--space says everything: leave out --model, --band and --text-only, or leave out --space.")
     if model is None and space is None and not is_table:
         fail_usage(
             "say whose embeddings these are with --model, e.g. hf:openai/clip-vit-base-patch32, or give a --space."
         )
-    fitted = _space(source, model, space, band, modality, not no_compact, offline)
+    fitted = _space(source, model, space, band, modality, text_only, not no_compact, offline)
     try:
         with progress("vectors") as update:
             if output is None:
@@ -85,16 +86,26 @@ def _space(
     saved: Path | None,
     band: str,
     modality: str,
+    text_only: bool,
     compact: bool,
     offline: bool,
 ) -> Space:
+    from isomix.cli.common import log
     from isomix.spaces import IsoCLIP, Projectors, load_space
     from isomix.store import EmbeddingTable
 
     if saved is not None:
         return load_space(saved)
     name = EmbeddingTable.open(source).metadata.model if model is None else model
-    projectors = Projectors.from_pretrained(name, offline=offline)
+    # Without being asked to: where the image head is not one matrix, the text projector alone adapts stored embeddings.
+    projectors = Projectors.from_pretrained(name, offline=offline, text_only=text_only or None)
+    if projectors.image is None and not text_only:
+        log.print(
+            f"the image head of {name} is not linear, so the text projector alone is used",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     return IsoCLIP(projectors, band, modality=str(modality), compact=compact).fit()
 
 
@@ -105,6 +116,7 @@ def summary(report: AdaptReport) -> list[str]:
     parameters = report.space["parameters"]
     if "band" in report.space:
         how = Band(report.space["band"]["k_top"], report.space["band"]["k_bottom"]).words(report.space["band"]["of"])
+        how += "" if report.space["form"] == "exact" else f", from the {report.space['form']}"
     else:
         how = ", ".join(f"{name} {value}" for name, value in parameters.items() if name == "n_components")
     shorter = 100 * (1 - report.width / report.width_before)

@@ -143,6 +143,9 @@ Band = Annotated[
     ),
 ]
 ForModality = Annotated[Modality, typer.Option("--modality", help="image-image or text-text similarity.")]
+TextOnly = Annotated[
+    bool, typer.Option("--text-only", help="Read the text projector alone: enough for stored embeddings, a megabyte.")
+]
 NoCompact = Annotated[bool, typer.Option("--no-compact", help="Keep the width; the cosines are the same.")]
 Column = Annotated[
     str | None,

@@ -58,6 +58,19 @@ class MadeBy:
                     "it, or make it again."
                 )
 
+    def check_name(self, model: str) -> None:
+        """Refuse a model of another name, where there is no fingerprint to compare.
+
+        Raises
+        ------
+        FingerprintMismatchError
+        """
+        if self.model and model != self.model:
+            raise FingerprintMismatchError(
+                f"{self.what} made with the model {self.model!r}, and the text projector at hand is that of "
+                f"{model or 'a model without a name'!r}. Name the model that made it."
+            )
+
     def check_encoder(self, encoder: Encoder) -> None:
         """The same for an encoder that is loaded."""
         self.check(encoder.spec, projectors=encoder.projectors.fingerprint, encoder=encoder.fingerprint)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Protocol, TypeGuard
 
 from isomix._affine import AffineMap
+from isomix._arrays import Doubles
 from isomix.errors import InputError
 from isomix.projectors import Projectors
 
-__all__ = ["FittedSpace", "ProjectorSpace", "check_width", "is_made_from_projectors"]
+__all__ = ["FittedSpace", "ProjectorSpace", "check_width", "is_made_from_projectors", "maps_features"]
 
 
 class FittedSpace(Protocol):
@@ -32,6 +33,7 @@ class ProjectorSpace(FittedSpace, Protocol):
     """A space made from a model's projectors, which can take the place of one of them: :class:`isomix.IsoCLIP`."""
 
     projectors: Projectors
+    feature_operator_: Doubles | None
 
     def folded_projectors(self) -> Projectors:
         """The pair with this modality's projector replaced; raises where the head is not one matrix."""
@@ -40,6 +42,11 @@ class ProjectorSpace(FittedSpace, Protocol):
 def is_made_from_projectors(space: FittedSpace) -> TypeGuard[ProjectorSpace]:
     """Whether a space is a :class:`ProjectorSpace`."""
     return hasattr(space, "folded_projectors")
+
+
+def maps_features(space: FittedSpace) -> bool:
+    """Whether a space maps pre-projection features, not embeddings alone."""
+    return is_made_from_projectors(space) and space.feature_operator_ is not None
 
 
 def check_width(wanted: int, width: int) -> None:

@@ -16,12 +16,13 @@ from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
 from isomix.exports.contract import ProjectorSpace
+from isomix.projectors import Projectors
 from isomix.projectors.checkpoints import LAYOUTS, Linear, Residual
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["fold_into", "require_plain", "unfold"]
+__all__ = ["fold_into", "require_plain", "require_text", "unfold"]
 
 _INSTEAD = "Put space.to_torch('features') behind the model's pre-projection features instead."
 
@@ -96,6 +97,20 @@ def require_plain(model: Any, space: ProjectorSpace) -> None:
             if same
             else f"the projectors of this encoder ({model.spec}) are not those of the space "
             f"({space.projectors.source or 'no source given'}). Fit the space on encoder.projectors."
+        )
+
+
+def require_text(model: Any, own: Projectors) -> None:
+    """Raise :class:`ModelError` unless the text projector of ``model`` is that of ``own``, which may have no other."""
+    weight = own.side("text").weight
+    if isinstance(model, Encoder):
+        same = np.array_equal(model.projectors.text, weight)
+    else:
+        same = _find(model, "text").holds(weight)
+    if not same:
+        raise ModelError(
+            f"the text projector of this {type(model).__name__} is not that of the space "
+            f"({own.source or 'no source given'}). Fit the space on this model's projectors."
         )
 
 

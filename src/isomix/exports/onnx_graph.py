@@ -20,7 +20,7 @@ from isomix.encoders.base import Encoder
 from isomix.encoders.embedded import EmbeddedEncoder
 from isomix.errors import InputError, ModelError
 from isomix.exports.contract import FittedSpace, ProjectorSpace, check_width, is_made_from_projectors
-from isomix.exports.folding import require_plain
+from isomix.exports.folding import require_plain, require_text
 
 __all__ = ["export_image_encoder", "to_onnx"]
 
@@ -96,7 +96,9 @@ def export_image_encoder(model: Any, space: FittedSpace, path: str | os.PathLike
 def _check_projectors(space: ProjectorSpace, model: Any) -> None:
     """Refuse another model's projectors; a head that is not linear may be linearised elsewhere than in the encoder."""
     pair = space.projectors
-    if not (isinstance(model, Encoder) and model.image_head is not None and pair.linearised_at):
+    if pair.image is None:
+        require_text(model, pair)
+    elif not (isinstance(model, Encoder) and model.image_head is not None and pair.linearised_at):
         require_plain(model, space)
     elif not np.array_equal(pair.text, model.projectors.text):
         raise ModelError(

@@ -13,7 +13,7 @@ from isomix._arrays import Doubles
 from isomix._extras import require
 from isomix.encoders.base import Encoder
 from isomix.errors import ModelError
-from isomix.exports.contract import FittedSpace, check_width, is_made_from_projectors
+from isomix.exports.contract import FittedSpace, check_width, maps_features
 
 __all__ = ["ImageEncoder", "SpaceModule", "to_sentence_transformers"]
 
@@ -99,7 +99,7 @@ class ImageEncoder(torch.nn.Module):
                 f"model: a {type(inner).__name__} has no image tower that isomix knows. "
                 "Expected a CLIP of transformers or open_clip, or an encoder of isomix."
             )
-        from_features = isinstance(model, Encoder) and is_made_from_projectors(space)
+        from_features = isinstance(model, Encoder) and maps_features(space)
         self.tower = copy.deepcopy(tower).cpu().float()
         self.project = copy.deepcopy(project).cpu().float()
         mapped = space.affine_map("features" if from_features else "embeddings")
@@ -126,7 +126,7 @@ def _projector(model: Any, space: FittedSpace) -> Any:
     """What stands between the tower's output and the space."""
     if not isinstance(model, Encoder):
         return torch.nn.Identity() if hasattr(model, "visual") else getattr(model, "visual_projection", None)
-    if is_made_from_projectors(space):
+    if maps_features(space):
         return torch.nn.Identity()
     if model.image_head is not None:
         raise ModelError(

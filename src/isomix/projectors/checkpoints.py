@@ -13,7 +13,16 @@ from isomix.errors import InputError, ModelError
 from isomix.projectors.projectors import Projectors
 from isomix.projectors.residual_head import ResidualHead
 
-__all__ = ["LAYOUTS", "Layout", "Linear", "Residual", "find_layout", "projectors_from", "read_residual_head"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "Linear",
+    "Residual",
+    "find_layout",
+    "find_text_layout",
+    "projectors_from",
+    "read_residual_head",
+]
 
 Read = Callable[[str], Floats]
 
@@ -36,11 +45,16 @@ class Linear:
     def read(self, names: Collection[str], read: Read) -> tuple[Floats, Floats | None]:
         """Weight, out x in, and bias, if there is one that is not zero throughout."""
         weight = read(self.tensor)
+        return (weight.T if self.in_first else weight), self._bias(names, read)
+
+    def has_bias(self, names: Collection[str], read: Read) -> bool:
+        """Whether there is a bias that is not zero throughout; reads nothing else."""
+        return self._bias(names, read) is not None
+
+    def _bias(self, names: Collection[str], read: Read) -> Floats | None:
         name = f"{self.tensor.removesuffix('weight')}bias"
         bias = read(name) if self.tensor.endswith(".weight") and name in names else None
-        if bias is not None and not bias.any():  # as converted from models without one, PE-Core for example
-            bias = None
-        return (weight.T if self.in_first else weight), bias
+        return bias if bias is not None and bias.any() else None  # zeros: a model without one, PE-Core for example
 
 
 @dataclass(frozen=True)
@@ -135,8 +149,9 @@ def find_layout(names: Collection[str], where: str) -> Layout:
     for name, reason in _REFUSED.items():
         if name in names:
             raise ModelError(
-                f"{where} is {reason}: there is no projector that could be read. isomix knows {known}. Use its "
-                "embeddings as they are, with TextPCA or Whitening."
+                f"{where} is {reason}: there is no projector that could be read. isomix knows {known}. Its stored "
+                "embeddings can be adapted with the text projector alone (text_only=True, --text-only), "
+                "or with TextPCA."
             )
     for layout in LAYOUTS:
         if layout.image.tensor in names and layout.text.tensor in names:
@@ -155,6 +170,33 @@ def find_layout(names: Collection[str], where: str) -> Layout:
     )
 
 
+def find_text_layout(names: Collection[str], where: str) -> Layout:
+    """The layout whose text projector is among the names of the tensors, whatever the image head is.
+
+    Raises
+    ------
+    ModelError
+        None fits.
+    """
+    whole = [layout for layout in LAYOUTS if layout.image.tensor in names]
+    for layout in (*whole, *LAYOUTS):
+        if layout.text.tensor in names:
+            return layout
+    known = ", ".join(dict.fromkeys(layout.text.tensor for layout in LAYOUTS))
+    raise ModelError(
+        f"{where} has no text projector at any place that isomix knows ({known}). Take a model with a text tower, or give "
+        "Projectors(text=...) the matrix, out x in."
+    )
+
+
+def _has_matrix_head(names: Collection[str], read: Read) -> bool:
+    """Whether the image head is one matrix that isomix can read, without a bias."""
+    for layout in LAYOUTS:
+        if layout.image.tensor in names and layout.text.tensor in names and not _REFUSED.keys() & set(names):
+            return isinstance(layout.image, Linear) and not layout.image.has_bias(names, read)
+    return False
+
+
 def read_residual_head(
     head: Residual, read: Read, *, epsilon: float = 1e-6, activation: str = "gelu_tanh"
 ) -> ResidualHead:
@@ -171,7 +213,9 @@ def read_residual_head(
     )
 
 
-def projectors_from(names: Collection[str], read: Read, where: str, source: str) -> Projectors:
+def projectors_from(
+    names: Collection[str], read: Read, where: str, source: str, *, text_only: bool | None = False
+) -> Projectors:
     """The projectors among named tensors, turned to out x in; a head that is not linear is linearised at the origin.
 
     Parameters
@@ -180,6 +224,8 @@ def projectors_from(names: Collection[str], read: Read, where: str, source: str)
         Of all tensors there are.
     read : callable
         Name → tensor; called for two or three of them, or the nine of a SigLIP.
+    text_only : bool or None
+        Leave the image projector out. None: where the image head is not one matrix.
     where : str
         What holds the tensors, for messages.
     source : str
@@ -190,8 +236,10 @@ def projectors_from(names: Collection[str], read: Read, where: str, source: str)
     ModelError
         No known layout, or its tensors do not fit together.
     """
-    layout = find_layout(names, where)
-    image, image_bias = layout.image.read(names, read)
+    if text_only is None:
+        text_only = not _has_matrix_head(names, read)
+    layout = find_text_layout(names, where) if text_only else find_layout(names, where)
+    image, image_bias = (None, None) if text_only else layout.image.read(names, read)
     text, text_bias = layout.text.read(names, read)
     scale = None
     if layout.logit_scale in names:
@@ -199,13 +247,13 @@ def projectors_from(names: Collection[str], read: Read, where: str, source: str)
         scale = float(np.exp(scale)) if layout.log_scale else scale
     try:
         return Projectors(
-            np.ascontiguousarray(image),
+            None if image is None else np.ascontiguousarray(image),
             np.ascontiguousarray(text),
             image_bias=image_bias,
             text_bias=text_bias,
             logit_scale=scale,
             source=source,
-            linearised_at="origin" if isinstance(layout.image, Residual) else "",
+            linearised_at="origin" if image is not None and isinstance(layout.image, Residual) else "",
         )
     except InputError as error:
         raise ModelError(f"{where} has the names of {layout.family}, but its tensors do not fit: {error}") from error

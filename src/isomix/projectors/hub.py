@@ -60,7 +60,13 @@ def cached_file(name: str, filename: str, revision: str | None = None) -> Path |
 
 
 def read_from_hub(
-    name: str, *, source: str = "", filename: str = "", offline: bool = False, revision: str | None = None
+    name: str,
+    *,
+    source: str = "",
+    filename: str = "",
+    offline: bool = False,
+    revision: str | None = None,
+    text_only: bool | None = False,
 ) -> Projectors:
     """Read the projectors of a model on the hub, and keep them in the user's cache folder.
 
@@ -78,6 +84,8 @@ def read_from_hub(
     offline : bool
     revision : str, optional
         Branch, tag or commit; default ``"main"``.
+    text_only : bool or None
+        See :meth:`isomix.Projectors.from_pretrained`.
 
     Raises
     ------
@@ -90,6 +98,7 @@ def read_from_hub(
     revision = revision or "main"
     kept = _user_cache() / "isomix" / "projectors" / name.replace("/", "--")
     variant = f"-{Path(filename).stem}" if filename else ""
+    variant += {False: "", True: "-text", None: "-linear-or-text"}[text_only]
     reference = kept / f"{urllib.parse.quote(revision, safe='')}{variant}.commit"
     source = source or f"hf:{name}"
     if is_offline(offline):
@@ -110,7 +119,7 @@ def read_from_hub(
     copy = kept / f"{repository.commit or 'unknown'}{variant}.safetensors"
     if repository.commit and copy.is_file():
         return _load_kept(copy, source)
-    projectors = repository.projectors(weights)
+    projectors = repository.projectors(weights, text_only)
     try:
         kept.mkdir(parents=True, exist_ok=True)
         projectors.save(copy)
@@ -154,16 +163,16 @@ class _Repository:
         except _MissingFileError:
             return None
 
-    def projectors(self, weights: PartialSafetensors | None) -> Projectors:
+    def projectors(self, weights: PartialSafetensors | None, text_only: bool | None) -> Projectors:
         source = self.source
         if weights is not None:
-            return projectors_from(weights.entries, weights.tensor, weights.where, source)
+            return projectors_from(weights.entries, weights.tensor, weights.where, source, text_only=text_only)
         try:
             index = self._persist(INDEX_FILE, self._whole_index)
         except _MissingFileError as error:
             weights = self.open(OPEN_CLIP_FILE)
             if weights is not None:
-                return projectors_from(weights.entries, weights.tensor, weights.where, source)
+                return projectors_from(weights.entries, weights.tensor, weights.where, source, text_only=text_only)
             raise ModelError(
                 f"{source!r} has neither {WEIGHTS_FILE} nor {INDEX_FILE} nor {OPEN_CLIP_FILE}. isomix reads "
                 "safetensors only, no pickles (.bin): take another revision or a copy of the model that has them."
@@ -176,7 +185,7 @@ class _Repository:
                 raise ModelError(f"{source!r} lacks {shards[tensor]}, which its index names.")
             return shard.tensor(tensor)
 
-        return projectors_from(shards, read, source, source)
+        return projectors_from(shards, read, source, source, text_only=text_only)
 
     def _read(self, filename: str, start: int, stop: int) -> bytes:
         """Bytes ``start`` to ``stop - 1``; an interrupted transfer goes on where it broke off."""

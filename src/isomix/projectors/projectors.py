@@ -1,4 +1,7 @@
-"""A pair of projectors: the last linear maps of the two towers of a CLIP-like model."""
+"""The projectors: the last linear maps of the two towers of a CLIP-like model.
+
+The text projector alone is enough for stored embeddings; the image projector may be left out.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,9 @@ class Projectors:
 
     Parameters
     ----------
-    image : array_like, shape (d, d_image)
-        W_image: an image embedding is W_image h / ‖W_image h‖ for the pre-projection feature h.
+    image : array_like, shape (d, d_image), or None
+        W_image: an image embedding is W_image h / ‖W_image h‖ for the pre-projection feature h. None where it is unknown,
+        or where the image head is no matrix.
     text : array_like, shape (d, d_text)
         W_text, likewise.
     image_bias, text_bias : array_like, shape (d,), optional
@@ -97,11 +101,13 @@ class Projectors:
     >>> projectors = Projectors(rng.normal(size=(4, 6)), rng.normal(size=(4, 5)))
     >>> projectors
     Projectors(image 6 -> 4, text 5 -> 4)
+    >>> projectors.text_only()
+    Projectors(text 5 -> 4)
     >>> projectors.project_image(np.ones((2, 6))).shape
     (2, 4)
     """
 
-    image: Floats
+    image: Floats | None
     text: Floats
     image_bias: Floats | None
     text_bias: Floats | None
@@ -111,8 +117,8 @@ class Projectors:
 
     def __init__(
         self,
-        image: ArrayLike,
-        text: ArrayLike,
+        image: ArrayLike | None = None,
+        text: ArrayLike | None = None,
         *,
         image_bias: ArrayLike | None = None,
         text_bias: ArrayLike | None = None,
@@ -120,11 +126,17 @@ class Projectors:
         source: str = "",
         linearised_at: str = "",
     ) -> None:
-        self.image = _weights(image, "image projector")
+        if text is None:
+            raise InputError(
+                "text projector: got none. Give its matrix, out x in; the image projector may be left out."
+            )
+        if image is None and (image_bias is not None or linearised_at):
+            raise InputError("image_bias, linearised_at: there is no image projector that they could belong to.")
         self.text = _weights(text, "text projector")
-        if self.image.shape[0] != self.text.shape[0]:
+        self.image = None if image is None else _weights(image, "image projector")
+        if self.image is not None and self.image.shape[0] != self.text.shape[0]:
             hint = " Take both from one model."
-            sizes = {self.image.shape[0], self.image.shape[1]} & {self.text.shape[0], self.text.shape[1]}
+            sizes = set(self.image.shape) & set(self.text.shape)
             if sizes:
                 hint = f" Both have a side of {max(sizes)}: one of them is probably transposed (expected out x in)."
             raise InputError(
@@ -146,7 +158,7 @@ class Projectors:
     @property
     def embedding_dim(self) -> int:
         """Width d of the shared embedding space."""
-        return int(self.image.shape[0])
+        return int(self.text.shape[0])
 
     def side(self, modality: str) -> Side:
         """The projector of one modality, with its bias.
@@ -155,8 +167,15 @@ class Projectors:
         ------
         InputError
             Another modality.
+        ModelError
+            There is no image projector.
         """
         check_modality(modality)
+        if modality == "image" and self.image is None:
+            raise ModelError(
+                "there is no image projector here, only the text projector: stored embeddings can be adapted with it, "
+                "pre-projection image features cannot. Read both with Projectors.from_pretrained(...)."
+            )
         return Side(modality, getattr(self, modality), getattr(self, f"{modality}_bias"))
 
     def replace(self, **changes: Any) -> Self:
@@ -171,6 +190,10 @@ class Projectors:
         names = ("image", "text", "image_bias", "text_bias", "logit_scale", "source", "linearised_at")
         return type(self)(**{name: getattr(self, name) for name in names} | changes)
 
+    def text_only(self) -> Self:
+        """The text projector alone."""
+        return self.replace(image=None, image_bias=None, linearised_at="")
+
     @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over the projectors' float32 values: equal projectors, equal spaces."""
@@ -182,7 +205,7 @@ class Projectors:
 
     def why_not_linear(self, modality: str) -> str:
         """What keeps a head from being one matrix, as the beginning of a message; empty where nothing does."""
-        if self.side(modality).bias is None:
+        if (modality == "image" and self.image is None) or self.side(modality).bias is None:
             return ""
         if modality == "image" and self.linearised_at:
             where = f"its projector is a linearisation at the {self.linearised_at}, with a bias"
@@ -199,7 +222,9 @@ class Projectors:
 
     def tensors(self) -> dict[str, Floats]:
         """The arrays under the names they have in a file."""
-        tensors = {"image_projector": self.image, "text_projector": self.text}
+        tensors = {"text_projector": self.text}
+        if self.image is not None:
+            tensors["image_projector"] = self.image
         if self.image_bias is not None:
             tensors["image_bias"] = self.image_bias
         if self.text_bias is not None:
@@ -207,9 +232,10 @@ class Projectors:
         return tensors
 
     def parameters(self) -> dict[str, Any]:
-        """What a file holds beside the arrays, as JSON values; no ``linearised_at`` for a head that is linear."""
+        """What a file holds beside the arrays, as JSON values; what is as usual is left out."""
         parameters: dict[str, Any] = {"logit_scale": self.logit_scale}
-        return parameters | ({"linearised_at": self.linearised_at} if self.linearised_at else {})
+        parameters |= {"linearised_at": self.linearised_at} if self.linearised_at else {}
+        return parameters | ({"text_only": True} if self.image is None else {})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write both projectors to one safetensors file."""
@@ -226,23 +252,22 @@ class Projectors:
         FileFormatError
         """
         document = read_document(path, "projectors")
-        expect_tensors(document, path, cls.tensor_shapes(document.tensors))
+        expect_tensors(document, path, cls.tensor_shapes(document.tensors, document.parameters))
         return cls.from_tensors(document.tensors, document.parameters, document.source.get("model", ""))
 
     @staticmethod
-    def tensor_shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int | str, ...]]:
+    def tensor_shapes(tensors: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, tuple[int | str, ...]]:
         """Shapes that the projectors among ``tensors`` must have, for :func:`isomix._documents.expect_tensors`."""
-        shapes: dict[str, tuple[int | str, ...]] = {
-            "image_projector": ("d", "d_image"),
-            "text_projector": ("d", "d_text"),
-        }
+        shapes: dict[str, tuple[int | str, ...]] = {"text_projector": ("d", "d_text")}
+        if not parameters.get("text_only", False):
+            shapes = {"image_projector": ("d", "d_image")} | shapes
         return shapes | {name: ("d",) for name in ("image_bias", "text_bias") if name in tensors}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Floats], parameters: Mapping[str, Any], source: str) -> Projectors:
         """Rebuild a pair from what :meth:`tensors` and :meth:`parameters` gave; the latter may be among others."""
         return cls(
-            tensors["image_projector"],
+            tensors.get("image_projector"),
             tensors["text_projector"],
             image_bias=tensors.get("image_bias"),
             text_bias=tensors.get("text_bias"),
@@ -252,7 +277,9 @@ class Projectors:
         )
 
     @classmethod
-    def from_pretrained(cls, model: str, *, offline: bool = False, revision: str | None = None) -> Projectors:
+    def from_pretrained(
+        cls, model: str, *, offline: bool = False, revision: str | None = None, text_only: bool | None = False
+    ) -> Projectors:
         """Read the projectors of a model, and nothing else of it.
 
         Parameters
@@ -265,6 +292,9 @@ class Projectors:
             Never open a connection.
         revision : str, optional
             Branch, tag or commit on the hub.
+        text_only : bool or None
+            Read the text projector alone, a megabyte or so. None: where the image head is not one matrix (SigLIP, heads
+            with a bias, MLPs, towers that isomix does not know).
 
         Raises
         ------
@@ -275,7 +305,7 @@ class Projectors:
         """
         from isomix.projectors.sources import read_projectors
 
-        return read_projectors(model, offline=offline, revision=revision)
+        return read_projectors(model, offline=offline, revision=revision, text_only=text_only)
 
     def check_embeddings(
         self, features: ArrayLike, embeddings: ArrayLike, *, modality: str = "image", tolerance: float = 1e-2
@@ -306,13 +336,72 @@ class Projectors:
                 "a square projector is probably transposed (expected out x in), or the features were taken elsewhere."
             )
 
+    def check_text_embeddings(self, embeddings: ArrayLike) -> float:
+        """Check the text projector against a bank of the model's text embeddings.
+
+        Text embeddings spread along the left singular vectors of their own projector as its singular values fall; along
+        those of a transposed matrix or of another model's they do not. An image projector given as text is found unless
+        its singular vectors are those of the text projector, as in the embedded model (0.99).
+
+        Parameters
+        ----------
+        embeddings : array_like, shape (n, d)
+            Of twenty different sentences or more.
+
+        Returns
+        -------
+        float
+            Correlation of the logarithms of spread and singular value. 0.92 for OpenAI's ViT-B/32 and its embeddings of
+            the ImageNet class names, -0.01 for the transposed matrix (``tests/projectors/test_text_only.py``).
+
+        Raises
+        ------
+        InputError
+            Another width, NaN, zero rows, or fewer than twenty of them.
+        ModelError
+            The correlation is below 0.4, or all singular values are alike, so that nothing can be told.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> W = rng.normal(size=(32, 32)) * np.geomspace(1, 0.01, 32)
+        >>> sentences = rng.normal(size=(50, 32)) @ W.T
+        >>> Projectors(text=W).check_text_embeddings(sentences) > 0.9
+        True
+        """
+        d, (rows, columns) = self.embedding_dim, self.text.shape
+        transposed = f" A text projector of {rows} x {columns} is probably transposed (expected out x in)."
+        array = np.asarray(embeddings)
+        if array.ndim == 2 and array.shape[1] == columns != rows:
+            raise InputError(f"text embeddings: got width {columns}, expected {d}.{transposed}")
+        T = np.asarray(as_matrix(array, "text embeddings", width=d, nonzero_rows=True, min_rows=20), np.float64)
+        left, S, _ = np.linalg.svd(np.asarray(self.side("text").affine, np.float64), full_matrices=False)
+        known = 1e-6 * S[0] < S
+        T /= np.linalg.norm(T, axis=1, keepdims=True)
+        spread = (T @ left[:, known]).std(axis=0)
+        if np.log(S[known]).std() < 0.05 or not (spread > 0).all():
+            raise ModelError(
+                "the singular values of the text projector are all alike, or the sentences are: their embeddings cannot "
+                "tell whether it is the right one. Compare a forward pass with check_embeddings(modality='text')."
+            )
+        correlation = float(np.corrcoef(np.log(spread), np.log(S[known]))[0, 1])
+        if correlation < 0.4:
+            raise ModelError(
+                f"the text embeddings do not spread as this text projector says (log correlation {correlation:.2f}, "
+                "expected 0.4 or more): it is transposed, the image projector, or another model's. Give the model's own, "
+                "out x in."
+            )
+        return correlation
+
     def __repr__(self) -> str:
         d = self.embedding_dim
+        image = "" if self.image is None else f"image {self.image.shape[1]} -> {d}, "
         biased = [name for name in ("image", "text") if getattr(self, f"{name}_bias") is not None]
         notes = f", with {' and '.join(biased)} bias" if biased else ""
         notes += f", linearised at the {self.linearised_at}" if self.linearised_at else ""
         source = f", source={self.source!r}" if self.source else ""
-        return f"Projectors(image {self.image.shape[1]} -> {d}, text {self.text.shape[1]} -> {d}{notes}{source})"
+        return f"Projectors({image}text {self.text.shape[1]} -> {d}{notes}{source})"
 
 
 def _weights(values: ArrayLike, name: str, **expected: Any) -> Floats:

@@ -3,6 +3,7 @@
 from isomix.projectors import Projectors
 from isomix.spaces.bands import preset_band
 from isomix.spaces.base import SPACES, Space, load_space
+from isomix.spaces.controls import RandomDirections
 from isomix.spaces.isoclip import IsoCLIP
 from isomix.spaces.plain import Plain, PreProjection
 from isomix.spaces.text_pca import TextPCA
@@ -15,6 +16,7 @@ __all__ = [
     "Plain",
     "PreProjection",
     "Projectors",
+    "RandomDirections",
     "Space",
     "TextPCA",
     "ZCAWhitening",

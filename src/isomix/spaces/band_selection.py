@@ -127,7 +127,7 @@ def automatic_band(
     proposed = Band(leading_outliers(operator.S), 0)
     if X is None:
         return "spectrum", None, proposed
-    side, d = operator.projectors.side(modality), operator.projectors.embedding_dim
+    side, d = operator.side(modality), operator.projectors.embedding_dim
     array = np.asarray(X)
     width, name = (d, "embeddings") if side.bias is None else (side.width, "pre-projection features")
     source = "embeddings" if y is None else "labels"

@@ -18,9 +18,12 @@ from isomix.projectors.projectors import Side, check_modality
 from isomix.spaces.band_selection import Choice, automatic_band
 from isomix.spaces.bands import Band, check_band, parse_band, preset_band
 from isomix.spaces.base import Space
-from isomix.spaces.operator import InterModalOperator
+from isomix.spaces.operator import FORMS, InterModalOperator
 
 __all__ = ["IsoCLIP"]
+
+_STOOD_IN = {("text projector alone", "image"), ("image gram", "image")}
+"""Form and side for which the operator has something else than the modality's own projector."""
 
 
 class IsoCLIP(Space):
@@ -29,7 +32,7 @@ class IsoCLIP(Space):
     Parameters
     ----------
     projectors : Projectors
-        The model's image and text projector.
+        The model's image and text projector. The text projector alone is enough for stored embeddings: see Notes.
     band : str or pair of int, default "preset"
         Which singular directions to cut. ``"preset"``: the band of the backbone that ``projectors.source`` names.
         ``"150/50"`` or ``(150, 50)``: so many of the largest and of the smallest singular values. ``"auto"``: chosen in
@@ -42,6 +45,8 @@ class IsoCLIP(Space):
         other modality: text-to-image search stays in the plain space.
     compact : bool, default True
         Return k numbers a vector, with exactly the same cosines as the d numbers of ``compact=False``.
+    image_gram : array_like, shape (d, d), optional
+        G = W_image W_imageᵀ, symmetric and positive definite, to be used instead of the image projector.
 
     Attributes
     ----------
@@ -56,11 +61,14 @@ class IsoCLIP(Space):
     band_evidence_ : Choice or None
         Scores behind a band chosen from embeddings (:class:`isomix.spaces.band_selection.Choice`).
     directions_ : ndarray of float64, shape (d_in, r - k_top - k_bottom)
-        U_k: the kept singular directions of the pre-projection features of this modality.
+        U_k: the kept singular directions of the pre-projection features of this modality; without the image projector,
+        of the embeddings.
+    form_ : {"exact", "text projector alone", "image gram"}
+        What the operator was made from.
     operator_ : ndarray of float64, shape (n_components_, d), or None
         Maps stored embeddings; None when the head has a bias.
-    feature_operator_ : ndarray of float64, shape (n_components_, d_in)
-        Maps pre-projection features (with a 1 appended when the head has a bias).
+    feature_operator_ : ndarray of float64, shape (n_components_, d_in), or None
+        Maps pre-projection features (with a 1 appended when the head has a bias); None for a side without a projector.
     n_components_ : int
         Width of the result.
 
@@ -78,6 +86,10 @@ class IsoCLIP(Space):
       encoded again.
     * With the QR decomposition W U_k = Q R, the k-vector R U_kᵀ h has the same inner products as the d-vector W' h.
     * Psi is never formed: its decomposition needs only a d x d one (:mod:`isomix.spaces.operator`).
+    * A = G W_t V_k S_k⁻² V_kᵀ W_tᵀ with G = W_image W_imageᵀ, so stored embeddings need the image projector through G
+      alone. If its rows are nearly orthogonal, G ∝ I, and A is the orthogonal projection on the middle *left singular
+      vectors of the text projector*: with ``Projectors(text=W)`` that is what is used, for images and texts alike. It is
+      also how models whose image head is no matrix (SigLIP) are adapted. ``docs/bands.md`` has what it gives.
 
     Examples
     --------
@@ -102,11 +114,13 @@ class IsoCLIP(Space):
         *,
         modality: str = "image",
         compact: bool = True,
+        image_gram: ArrayLike | None = None,
     ) -> None:
         self.projectors = projectors
         self.band = band
         self.modality = modality
         self.compact = compact
+        self.image_gram = image_gram
 
     def fit(self, X: ArrayLike | None = None, y: ArrayLike | None = None, *, bank: ArrayLike | None = None) -> Self:
         """Decompose the operator and keep the band.
@@ -133,27 +147,38 @@ class IsoCLIP(Space):
                 "(see Projectors.from_pretrained)."
             )
         check_modality(self.modality)
-        operator = InterModalOperator(self.projectors)
+        operator = InterModalOperator(self.projectors, self.image_gram)
         self.singular_values_, self.rank_ = operator.S, operator.rank
-        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(operator, X, y, bank)
+        self.form_ = operator.form
+        # With the identity for the image side, image and text embeddings have the same directions.
+        modality = "image" if self.form_ == "text projector alone" else self.modality
+        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(operator, X, y, modality, bank)
         kept = self.band_.kept(self.rank_)
-        self.directions_ = np.ascontiguousarray(operator.directions(self.modality)[:, kept])
-        left = self._left(operator.projected(self.modality, kept))
-        self.feature_operator_ = left @ self.directions_.T
-        has_bias = self._side().bias is not None
-        self.operator_ = None if has_bias else left @ operator.coordinate_map(self.modality, kept)
+        self.directions_ = np.ascontiguousarray(operator.directions(modality)[:, kept])
+        left = self._left(operator.projected(modality, kept))
+        has_bias = operator.side(modality).bias is not None
+        self.operator_ = None if has_bias else left @ operator.coordinate_map(modality, kept)
+        self.feature_operator_: Doubles | None = left @ self.directions_.T
+        if self.operator_ is not None and (self.form_, modality) in _STOOD_IN:
+            side = self._side()
+            self.feature_operator_ = None if side is None else self.operator_ @ side.affine
         self.offset_ = None
         self.n_components_, self.n_features_in_ = int(left.shape[0]), self.projectors.embedding_dim
         return self
 
     def _resolve_band(
-        self, operator: InterModalOperator, X: ArrayLike | None, y: ArrayLike | None, bank: ArrayLike | None
+        self,
+        operator: InterModalOperator,
+        X: ArrayLike | None,
+        y: ArrayLike | None,
+        modality: str,
+        bank: ArrayLike | None,
     ) -> tuple[str, Choice | None, Band]:
         band = parse_band(self.band)
         if isinstance(band, Band):
             return "given", None, check_band(band, operator.rank)
         if band == "auto":
-            return automatic_band(operator, X, y, self.modality, bank)
+            return automatic_band(operator, X, y, modality, bank)
         name = self.projectors.source if band == "preset" else band
         return "preset", None, check_band(preset_band(name, self.modality), operator.rank)
 
@@ -166,8 +191,10 @@ class IsoCLIP(Space):
         R = scipy.linalg.qr(projected, mode="economic")[1]
         return np.asarray(R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None])
 
-    def _side(self) -> Side:
-        return self.projectors.side(self.modality)
+    def _side(self) -> Side | None:
+        """The modality's own projector; None where there is only something that stands in for it."""
+        missing = self.modality == "image" and self.projectors.image is None
+        return None if missing else self.projectors.side(self.modality)
 
     def _operator(self) -> Doubles:
         if self.operator_ is None:
@@ -196,12 +223,13 @@ class IsoCLIP(Space):
         InputError, NotFittedError
         """
         check_fitted(self)
-        return self._feature_map()(self._side().features(features), name="features")
+        rows = self.projectors.side(self.modality).features(features)
+        return self._feature_map()(rows, name="features")
 
     def _feature_map(self) -> AffineMap:
-        operator = self.feature_operator_
-        if self._side().bias is None:
-            return AffineMap(operator)
+        side, operator = self.projectors.side(self.modality), self.feature_operator_
+        if operator is None or side.bias is None:
+            return AffineMap(np.asarray(operator))
         return AffineMap(operator[:, :-1], operator[:, -1])  # a 1 is appended to the feature
 
     def folded_projectors(self) -> Projectors:
@@ -215,7 +243,12 @@ class IsoCLIP(Space):
             The head has a bias.
         """
         check_fitted(self)
-        side = self._side()
+        if self.form_ != "exact":
+            raise ModelError(
+                f"this space was made from the {self.form_}: it has no projector W' to put into a model. Read both "
+                "projectors with Projectors.from_pretrained(...), or put to_torch() behind the model's embeddings."
+            )
+        side = self.projectors.side(self.modality)
         if side.bias is not None:
             raise ModelError(
                 f"{self.projectors.why_not_linear(self.modality)} and cannot be folded into one matrix. Put "
@@ -282,8 +315,8 @@ class IsoCLIP(Space):
             )
 
     def describe(self) -> dict[str, Any]:
-        """As for every space, with what the band cuts: ``{"k_top": 150, "k_bottom": 50, "of": 512}``."""
-        return super().describe() | {"band": self.band_.to_dict(self.rank_)}
+        """As for every space, with what the band cuts, ``{"k_top": 150, "k_bottom": 50, "of": 512}``, and ``form``."""
+        return super().describe() | {"band": self.band_.to_dict(self.rank_), "form": self.form_}
 
     def _parameters(self) -> dict[str, Any]:
         return {
@@ -293,49 +326,63 @@ class IsoCLIP(Space):
             "compact": bool(self.compact),
             "rank": self.rank_,
             "band_source": self.band_source_,
+            "form": self.form_,
             **self.projectors.parameters(),
         }
 
     def _source(self) -> dict[str, Any]:
-        return {"model": self.projectors.source, "projectors": self.projectors.fingerprint}
+        part = "text_projector" if self.projectors.image is None else "projectors"
+        return {"model": self.projectors.source, part: self.projectors.fingerprint}
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
         tensors = {
             **self.projectors.tensors(),
             "singular_values": self.singular_values_,
             "directions": self.directions_,
-            "feature_operator": self.feature_operator_,
         }
-        if self.operator_ is not None:
-            tensors["operator"] = self.operator_
-        return tensors
+        optional = {"operator": self.operator_, "feature_operator": self.feature_operator_}
+        if self.form_ == "image gram":
+            optional["image_gram"] = np.asarray(self.image_gram, np.float64)
+        return tensors | {name: tensor for name, tensor in optional.items() if tensor is not None}
 
     @classmethod
     def _from_document(cls, document: Document, path: str | os.PathLike[str]) -> Self:
         tensors, parameters = document.tensors, document.parameters
-        modality = parameters["modality"]
+        modality, form = parameters["modality"], parameters.get("form", "exact")  # not said by isomix 0.1
+        if form not in FORMS:
+            raise ValueError(f"form {form!r} is none of {', '.join(FORMS)}")
         biased = f"{modality}_bias" in tensors
         inner = "d_in" if biased else f"d_{modality}"
+        alone, no_features = form == FORMS[1], modality == "image" and bool(parameters.get("text_only"))
+        stood_in = (form, "image" if alone else modality) in _STOOD_IN
         shapes: dict[str, tuple[int | str, ...]] = {
-            **Projectors.tensor_shapes(tensors),
+            **Projectors.tensor_shapes(tensors, parameters),
             "singular_values": (int(parameters["rank"]),),
-            "directions": (inner, int(parameters["rank"]) - parameters["k_top"] - parameters["k_bottom"]),
-            "feature_operator": ("k", inner),
+            "directions": (
+                "d" if stood_in else inner,
+                int(parameters["rank"]) - parameters["k_top"] - parameters["k_bottom"],
+            ),
         }
-        if not biased:
+        if not no_features:
+            shapes["feature_operator"] = ("k", inner)
+        if stood_in or not biased:
             shapes["operator"] = ("k", "d")
+        if form == "image gram":
+            shapes["image_gram"] = ("d", "d")
         sizes = expect_tensors(document, path, shapes)
         space = cls(
             Projectors.from_tensors(tensors, parameters, document.source.get("model", "")),
             band=(parameters["k_top"], parameters["k_bottom"]),
             modality=modality,
             compact=parameters["compact"],
+            image_gram=tensors.get("image_gram"),
         )
+        space.form_ = form
         space.singular_values_ = tensors["singular_values"]
         space.rank_ = int(parameters["rank"])
         space.band_ = check_band(Band(parameters["k_top"], parameters["k_bottom"]), space.rank_)
         space.directions_ = tensors["directions"]
-        space.feature_operator_ = tensors["feature_operator"]
+        space.feature_operator_ = tensors.get("feature_operator")
         space.operator_ = tensors.get("operator")
         space.offset_ = None
         source = parameters["band_source"]

@@ -2,6 +2,10 @@
 
 cos(image, text) is h_imageᵀ Psi h_text up to norms, so the singular directions of Psi are those in which the two
 modalities meet. Psi itself is never formed.
+
+For stored embeddings W_image matters only through G = W_image W_imageᵀ: any other root of G (C Cᵀ = G) has the same S and
+V, and gives the same map of embeddings. So a given G stands in for the image projector, and where nothing is known of it,
+G = I does: then the singular directions are the left singular vectors of W_text.
 """
 
 from __future__ import annotations
@@ -10,10 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from isomix._arrays import Doubles, Floats, as_matrix
+from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
+from isomix.projectors.projectors import Side
 
-__all__ = ["InterModalOperator", "svd_of_product"]
+__all__ = ["FORMS", "InterModalOperator", "svd_of_product"]
+
+FORMS = ("exact", "text projector alone", "image gram")
 
 
 class InterModalOperator:
@@ -24,16 +32,25 @@ class InterModalOperator:
     Parameters
     ----------
     projectors : Projectors
+    image_gram : array_like, shape (d, d), optional
+        G = W_image W_imageᵀ, to be used instead of the image projector.
 
     Attributes
     ----------
     projectors : Projectors
+    form : {"exact", "text projector alone", "image gram"}
+        What stood for the image side: its projector, the identity, or G.
     U : ndarray of float64, shape (d_image, r)
         Left singular vectors: directions of the pre-projection image features (with a 1 appended for a bias).
     S : ndarray of float64, shape (r,)
         Singular values, descending.
     V : ndarray of float64, shape (d_text, r)
         Right singular vectors: directions of the pre-projection text features, likewise.
+
+    Raises
+    ------
+    InputError
+        ``image_gram`` is not symmetric and positive definite, or of another width.
 
     Examples
     --------
@@ -50,9 +67,16 @@ class InterModalOperator:
     True
     """
 
-    def __init__(self, projectors: Projectors) -> None:
+    def __init__(self, projectors: Projectors, image_gram: ArrayLike | None = None) -> None:
         self.projectors = projectors
-        self.U, self.S, self.V = svd_of_product(projectors.side("image").affine, projectors.side("text").affine)
+        self._sides = {"text": projectors.side("text")}
+        if image_gram is not None:
+            self.form, self._sides["image"] = "image gram", Side("image", _root(image_gram, projectors), None)
+        elif projectors.image is None:
+            self.form, self._sides["image"] = FORMS[1], Side("image", np.eye(projectors.embedding_dim), None)
+        else:
+            self.form, self._sides["image"] = "exact", projectors.side("image")
+        self.U, self.S, self.V = svd_of_product(self.side("image").affine, self.side("text").affine)
 
     @classmethod
     def of(cls, pair: Projectors | InterModalOperator) -> InterModalOperator:
@@ -64,13 +88,17 @@ class InterModalOperator:
         """r, the numerical rank of Psi."""
         return len(self.S)
 
+    def side(self, modality: str) -> Side:
+        """The projector of a modality as it stands in Psi; one without a bias where it is only stood in for."""
+        return self._sides[modality]
+
     def directions(self, modality: str) -> Doubles:
         """Singular directions of the features of a modality: U or V, shape (d_in, r)."""
         return self.U if modality == "image" else self.V
 
     def weight(self, modality: str) -> Doubles:
         """The modality's projector as it stands in Psi, [W b], in double precision."""
-        return np.asarray(self.projectors.side(modality).affine, np.float64)
+        return np.asarray(self.side(modality).affine, np.float64)
 
     def projected(self, modality: str, kept: slice = slice(None)) -> Doubles:
         """W U_k: the kept directions of the features as directions of the embeddings, shape (d, k)."""
@@ -93,12 +121,26 @@ class InterModalOperator:
 
     def coordinates(self, rows: ArrayLike, modality: str) -> Floats:
         """Coordinates of unit embeddings along all directions, (n, r); of features, (n, d_in), where the head has a bias."""
-        side = self.projectors.side(modality)
+        side = self.side(modality)
         if side.bias is not None:
             directions = self.directions(modality)
             return np.asarray(side.features(rows) @ directions[:-1] + directions[-1])
         E = as_matrix(rows, f"{modality} embeddings", width=self.projectors.embedding_dim)
         return np.asarray(normalize_rows(E) @ self.coordinate_map(modality).T)
+
+
+def _root(image_gram: ArrayLike, projectors: Projectors) -> Doubles:
+    """C with C Cᵀ = G."""
+    d = projectors.embedding_dim
+    G = np.asarray(as_matrix(image_gram, "image_gram", width=d, width_of="the embeddings"), np.float64)
+    if G.shape != (d, d) or not np.allclose(G, G.T, rtol=1e-4, atol=1e-6 * np.abs(G).max()):
+        raise InputError(f"image_gram: got shape {G.shape}, expected a symmetric matrix ({d}, {d}): W_image W_imageᵀ.")
+    try:
+        return np.asarray(np.linalg.cholesky((G + G.T) / 2))
+    except np.linalg.LinAlgError as error:
+        raise InputError(
+            "image_gram: it is not positive definite. Expected W_image W_imageᵀ of an image projector of full rank."
+        ) from error
 
 
 def svd_of_product(image: Floats, text: Floats, *, rtol: float | None = None) -> tuple[Doubles, Doubles, Doubles]:

@@ -13,6 +13,7 @@ from isomix.errors import BandError, ModelError
 from isomix.projectors import Projectors
 from isomix.projectors.projectors import MODALITIES
 from isomix.spaces.bands import Band, preset_band
+from isomix.spaces.controls import random_projectors
 from isomix.spaces.operator import InterModalOperator
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "direction_shares",
     "effective_rank",
     "leading_outliers",
-    "random_projectors",
     "spectrum",
 ]
 
@@ -98,20 +98,6 @@ def leading_outliers(singular_values: Doubles, jump: float = 1.5) -> int:
     head = singular_values[: first + 1]
     jumps = np.flatnonzero(head[:-1] >= jump * head[1:]) if len(head) > 1 else np.zeros(0, int)
     return int(jumps[-1]) + 1 if jumps.size else 0
-
-
-def random_projectors(projectors: Projectors, seed: int = 0) -> Projectors:
-    """Gaussian projectors of the same shapes and Frobenius norms: the control of every statement about a spectrum.
-
-    A bias counts as one more column.
-    """
-    rng = np.random.default_rng(seed)
-    pair = []
-    for modality in MODALITIES:
-        weight = projectors.side(modality).affine
-        noise = rng.standard_normal(weight.shape)
-        pair.append(noise * (np.linalg.norm(weight) / np.linalg.norm(noise)))
-    return Projectors(*pair)
 
 
 def spectrum(pair: Projectors | InterModalOperator, *, seed: int = 0) -> Spectrum:

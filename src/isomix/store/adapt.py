@@ -234,6 +234,8 @@ def _check_compatible(source: Source, space: Space) -> None:
         )
     if isinstance(source, TableSource):
         made_for = space.describe()["source"]
+        if "text_projector" in made_for:  # alone, it has no fingerprint to compare
+            source.table.made_by.check_name(made_for["model"])
         source.table.made_by.check(str(made_for.get("model")), projectors=made_for.get("projectors", ""))
 
 

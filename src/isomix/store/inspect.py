@@ -94,7 +94,7 @@ def _failures(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _short(space: Any) -> dict[str, Any]:
-    names = ("method", "modality", "n_components", "parameters", "source", "fingerprint")
+    names = ("method", "modality", "n_components", "band", "form", "parameters", "source", "fingerprint")
     return {name: space[name] for name in names if name in space}
 
 
@@ -169,11 +169,12 @@ def _projectors(path: Path) -> dict[str, Any]:
 
     try:
         pair = Projectors.from_pretrained(os.fspath(path), offline=True)
+        image = None if pair.image is None else list(pair.image.shape)
     except IsomixError as error:
         return {"problem": str(error)}
     return {
         "embedding_dim": pair.embedding_dim,
-        "image_projector": list(pair.image.shape),
+        "image_projector": image,
         "text_projector": list(pair.text.shape),
         **pair.parameters(),
         "fingerprint": pair.fingerprint,

@@ -140,7 +140,8 @@ class TableSearch:
         from isomix.spaces import IsoCLIP
 
         band = self.table.metadata.model if self.band == "preset" else self.band
-        return IsoCLIP(self.model.projectors, band=band).fit()
+        pair = self.model.projectors
+        return IsoCLIP(pair if pair.image_bias is None else pair.text_only(), band=band).fit()
 
     @cached_property
     def text_pca(self) -> TextPCA:
@@ -343,11 +344,12 @@ class TableSearch:
                 preset_band(self.table.metadata.model)
             except BandError:
                 return "there is no preset band for this model; give --band"
-        return "the model's head has a bias" if self.model.projectors.image_bias is not None else ""
+        return ""
 
     def _note(self, space: str) -> str:
         if space == "isoclip":
-            return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {self.isoclip.band_source_}"
+            made_from = "" if self.isoclip.form_ == "exact" else f", from the {self.isoclip.form_}"
+            return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {self.isoclip.band_source_}{made_from}"
         return f"Text PCA, {self.text_pca.n_components_} directions" if space == "text-pca" else ""
 
     def _nearest(self, vectors: Vector, space: str, k: int) -> tuple[Vector, NDArray[np.int64]]:
