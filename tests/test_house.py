@@ -48,9 +48,6 @@ ORDER = [
 FACE = "__init__"
 """The package's own ``__init__``: it names what lies below it for users, and gives the rooms its version only."""
 
-KNOWN: set[str] = set()
-"""Imports against the order that still stand, as ``room -> room``; each goes when its pieces have moved."""
-
 COMMANDS = {"cli", "web"}
 """Packages that are reached by a command, and no part of the interface."""
 
@@ -126,13 +123,12 @@ def modules(root: Path) -> list[Path]:
 
 def test_imports_point_downwards() -> None:
     found = list(imports(PACKAGE))
-    wrong = [each for each in against_the_order(found) if each.arrow not in KNOWN]
+    wrong = against_the_order(found)
     assert not wrong, "\n".join(f"{each.place}: {each.arrow}" for each in wrong)
-    assert {each.arrow for each in found} >= KNOWN, "an arrow of KNOWN is gone: take it off the list"
 
 
 def test_no_two_packages_import_one_another() -> None:
-    assert circle([each for each in imports(PACKAGE) if each.arrow not in KNOWN]) == []
+    assert circle(imports(PACKAGE)) == []
 
 
 def test_every_room_is_in_the_order() -> None:

@@ -4,7 +4,7 @@
 
     IsomixError
     ├── InputError (ValueError)              an argument or array that cannot be used
-    │   ├── BandError                        a band that leaves no direction, or none is published
+    │   ├── BandError                        a band that leaves no direction, or no preset
     │   └── ModalityError                    adapted vectors of one modality compared with another
     ├── NotFittedError (sklearn NotFittedError)   an estimator used before ``fit``
     ├── FileFormatError (ValueError)         a file that is not what its reader expects

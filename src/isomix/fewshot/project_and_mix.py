@@ -34,7 +34,7 @@ class ProjectAndMix(FewShotClassifier):
         s.
     space : fitted space, optional
         Any :mod:`isomix.spaces` object: the discriminant, which compares images with images, works on ``space.transform(X)``;
-        the prototypes, which hold text, stay in the original space.
+        the prototypes, which hold text, stay in the plain space.
     calibrate : bool
         Choose the temperature of ``predict_proba``, on the same held-out shots as the weights.
 
