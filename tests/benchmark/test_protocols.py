@@ -107,8 +107,8 @@ def test_methods_see_the_gallery_and_the_bank_alone(
         assert before == after, "queries play no part in the fit"
 
 
-def test_controls_of_isoclip(encoded: Encoded, backbone: Backbone, tmp_path: Path) -> None:
-    bare = replace(encoded, vectors=Vectors(encoded.vectors.embeddings, None))
+def test_controls_of_isoclip(samples: Samples, backbone: Backbone, tmp_path: Path) -> None:
+    bare = replace(samples, vectors=Vectors(samples.vectors.embeddings, None))
     backbone.projectors.text_only().save(tmp_path / "text.safetensors")
     alone = Backbone(str(tmp_path / "text.safetensors"))
     fitted = {
@@ -121,7 +121,7 @@ def test_controls_of_isoclip(encoded: Encoded, backbone: Backbone, tmp_path: Pat
     np.testing.assert_array_equal(vectors["random-directions:4/32"], vectors["random-directions:156"])
     gram = {spec: Z @ Z.T for spec, Z in vectors.items()}
     assert np.abs(gram["isoclip:4/32"] - gram["isoclip-control:4/32"]).max() > 0.01
-    exact = fit_on(encoded, sides(encoded).gallery, "isoclip-control:4/32", backbone, no_bank)
+    exact = fit_on(samples, sides(samples).gallery, "isoclip-control:4/32", backbone, no_bank)
     assert exact.description["parameters"]["form"] == "exact"
 
 
