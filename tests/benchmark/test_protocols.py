@@ -125,6 +125,19 @@ def test_controls_of_isoclip(samples: Samples, backbone: Backbone, tmp_path: Pat
     assert exact.description["parameters"]["form"] == "exact"
 
 
+def test_a_head_with_a_bias_and_stored_embeddings_take_the_text_projector(
+    samples: Samples, rng: np.random.Generator
+) -> None:
+    bare = replace(samples, vectors=Vectors(samples.vectors.embeddings, None))
+    biased = Backbone("hf:some/siglip")
+    pair = Projectors(rng.normal(size=(192, 192)), rng.normal(size=(192, 64)), image_bias=np.ones(192))
+    biased.__dict__["projectors"] = pair
+    fitted = fit_on(bare, sides(bare).gallery, "isoclip:4/8", biased, no_bank)
+    assert fitted.description["parameters"]["form"] == "text projector alone"
+    wanted = IsoCLIP(pair.text_only(), (4, 8)).fit().transform(bare.vectors.embeddings)
+    np.testing.assert_array_equal(fitted.gallery(bare.vectors), wanted)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

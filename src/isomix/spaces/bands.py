@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from isomix.errors import BandError
 from isomix.projectors.model_spec import parse_spec
-from isomix.projectors.projectors import check_modality
+from isomix.projectors.side import check_modality
 
 __all__ = ["Band", "check_band", "parse_band", "preset_band", "preset_names"]
 

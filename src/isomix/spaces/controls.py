@@ -17,7 +17,7 @@ from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fit_rows
 from isomix.errors import InputError
 from isomix.projectors import Projectors
-from isomix.projectors.projectors import MODALITIES
+from isomix.projectors.side import MODALITIES
 from isomix.spaces.base import Space
 
 __all__ = ["RandomDirections", "random_projectors", "turned_projectors"]

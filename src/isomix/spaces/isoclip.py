@@ -14,7 +14,7 @@ from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fitted
 from isomix.errors import InputError, ModalityError, ModelError
 from isomix.projectors import Projectors
-from isomix.projectors.projectors import Side, check_modality
+from isomix.projectors.side import Side, check_modality
 from isomix.spaces.band_selection import Choice, automatic_band
 from isomix.spaces.bands import Band, check_band, parse_band, preset_band
 from isomix.spaces.base import Space

@@ -17,7 +17,7 @@ from isomix._arrays import Doubles, Floats, as_matrix
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
-from isomix.projectors.projectors import Side
+from isomix.projectors.side import Side
 
 __all__ = ["FORMS", "InterModalOperator", "svd_of_product"]
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from isomix._arrays import Doubles, as_matrix
 from isomix.errors import BandError, ModelError
 from isomix.projectors import Projectors
-from isomix.projectors.projectors import MODALITIES
+from isomix.projectors.side import MODALITIES
 from isomix.spaces.bands import Band, preset_band
 from isomix.spaces.controls import random_projectors
 from isomix.spaces.operator import InterModalOperator
