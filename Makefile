@@ -7,7 +7,7 @@ MODEL ?= embedded
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-openclip unit lint type format study bench docs constraints clean
+.PHONY: help setup demo test test-openclip unit lint type format study bench crash audit docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,16 @@ bench: setup  ## measurements, as ratios in one run; nothing else should run mea
 	@mkdir -p bench-output
 	@set -e; for script in benches/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+KILLS ?= 25
+crash: setup  ## kill every verb that writes, at every named point and at random, and look for losses
+	$(BIN)/python tools/crash.py --kills $(KILLS)
+
+# In an environment of its own: what it needs is no part of the project.
+audit: $(BIN)/python  ## known vulnerabilities of the versions in the constraints; one that cannot be looked up fails
+	@test -d $(VENV)-audit || $(BIN)/python -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --requirement constraints-openclip.txt
+
 docs: setup  ## check that every example in README and docs runs
 	$(BIN)/python -m pytest README.md docs src
 
@@ -83,4 +93,4 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output build dist
+	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output build dist

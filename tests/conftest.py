@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +25,35 @@ except ModuleNotFoundError:  # the environment of open_clip has none
 else:  # how long an example takes depends on what else the machine does, and is not what these tests are about
     settings.register_profile("isomix", deadline=None)
     settings.load_profile("isomix")
+
+
+# No network, here and in the programs that the tests start. One file of attempts a process of pytest-xdist.
+NO_NETWORK = Path(__file__).with_name("no_network")
+_handle, _attempts = tempfile.mkstemp(prefix="isomix-network-")
+os.close(_handle)
+os.environ["ISOMIX_TESTS_ATTEMPTS"] = _attempts
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(NO_NETWORK), os.environ.get("PYTHONPATH", ""))))
+_spec = importlib.util.spec_from_file_location("no_network", NO_NETWORK / "sitecustomize.py")
+assert _spec is not None and _spec.loader is not None
+_spec.loader.exec_module(importlib.util.module_from_spec(_spec))
+
+
+def pytest_unconfigure() -> None:
+    """Remove the file of attempts."""
+    Path(_attempts).unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that tries to reach another machine, whatever becomes of the error; ``network`` tests may."""
+    if request.node.get_closest_marker("network"):
+        monkeypatch.setenv("ISOMIX_TESTS_NETWORK", "1")
+    tried = Path(_attempts)
+    before = tried.stat().st_size
+    yield
+    found = tried.read_text(encoding="utf-8")[before:]
+    if found:
+        pytest.fail(f"the network was tried: {found}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
