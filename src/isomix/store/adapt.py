@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
 from isomix._files import check_target, writing
-from isomix.errors import InputError, ModalityError
-from isomix.store.formats import check_layout, keeps_columns, open_embeddings, write_embeddings
+from isomix.errors import FileFormatError, InputError, ModalityError
+from isomix.store.formats import check_layout, lost_columns, open_embeddings, write_embeddings
 from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
 from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
@@ -53,7 +53,7 @@ class AdaptReport:
     skipped_rows : list of int
         Rows without a direction (NaN, infinite or all zeros), which are NaN in the target.
     dropped_columns : list of str
-        Columns of the source that the target's layout cannot hold.
+        Columns and arrays of the source that the target's layout cannot hold.
     seconds : float
     """
 
@@ -84,7 +84,7 @@ def adapt(
     space: Space,
     *,
     column: str | None = None,
-    dtype: str = "float16",
+    dtype: str | None = None,
     rows_per_block: int = ROWS_PER_BLOCK,
     skip_bad: bool = False,
     overwrite: bool = False,
@@ -107,8 +107,9 @@ def adapt(
         Fitted, e.g. :class:`isomix.IsoCLIP`.
     column : str, optional
         Where the vectors are, in layouts that name them.
-    dtype : {"float16", "float32"}
-        Of the result. faiss and fvecs are always float32.
+    dtype : {"float16", "float32"}, optional
+        Of the result. Default: float16 where the source is, else float32. faiss and fvecs are always float32, a table
+        float16.
     rows_per_block : int
     skip_bad : bool
         Let rows without a direction become NaN (null in parquet) and list them in the record. No row is ever left out,
@@ -133,8 +134,8 @@ def adapt(
     """
     started = time.monotonic()
     rows_per_block = check_integer(rows_per_block, "rows_per_block", minimum=1)
-    if dtype not in ("float16", "float32"):
-        raise InputError(f"dtype: got {dtype!r}, expected 'float16' or 'float32'.")
+    if dtype not in (None, "float16", "float32"):
+        raise InputError(f"dtype: got {dtype!r}, expected 'float16', 'float32' or nothing for the source's.")
     final = check_target(target, overwrite=overwrite)
     check_layout(final)
     opened = open_embeddings(source, column=column, modality=space.modality)
@@ -152,10 +153,10 @@ def adapt(
         space.n_components_,
         space.describe(),
     )
-    if not keeps_columns(final, opened):
-        report.dropped_columns = list(opened.other_columns)
-    record = _record(opened, report, dtype)
-    job = Job(opened, space.n_components_, np.dtype(dtype), record)
+    report.dropped_columns = lost_columns(final, opened)
+    written = np.dtype(dtype or (np.float16 if opened.dtype == np.float16 else np.float32))
+    record = _record(opened, report, written.name)
+    job = Job(opened, space.n_components_, written, record)
     with writing(final) as temporary:
         write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
         folder = not final.suffix and opened.layout != "parquet folder"
@@ -275,6 +276,11 @@ def _mapped(
         done += len(mapped.vectors)
         if progress is not None:
             progress(done, source.rows)
+    if done != source.rows:
+        raise FileFormatError(
+            f"{source.path} had {source.rows} rows when it was opened and gave {done}: it was changed while it was read. "
+            "Nothing was written; start again when it is whole."
+        )
 
 
 class _BlockMapper:

@@ -7,6 +7,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._files import writing
-from isomix.errors import FileFormatError, IsomixWarning
+from isomix.errors import FileFormatError, IsomixError, IsomixWarning
 
 __all__ = [
+    "HALVES",
     "RECORD_NAME",
     "Block",
     "Job",
@@ -26,10 +28,13 @@ __all__ = [
     "check_floats",
     "natural_key",
     "read_record",
+    "reading",
     "write_record",
 ]
 
 RECORD_NAME = "isomix.json"
+HALVES = {"img_emb": "image", "text_emb": "text"}
+"""Folders of a clip-retrieval folder, and whose embeddings they hold."""
 
 
 class Block(NamedTuple):
@@ -70,6 +75,9 @@ class Source(ABC):
     column : str
         What the vectors are called, where the layout names them.
     other_columns : list of str
+        Columns that the blocks bring along.
+    other_arrays : list of str
+        What else the file or folder holds, which only a target of the same layout can take over.
     modality : {"image", "text"} or None
         Whose embeddings these are, where the layout says so.
     record : dict
@@ -83,6 +91,7 @@ class Source(ABC):
     dtype: np.dtype[Any]
     column: str = "embedding"
     other_columns: Sequence[str] = ()
+    other_arrays: Sequence[str] = ()
     modality: str | None = None
     record: Mapping[str, Any]
 
@@ -112,6 +121,25 @@ class Job:
     record: Mapping[str, Any]
 
 
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a library raises about a damaged file into one error of ours.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    try:
+        yield
+    except IsomixError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
+        raise FileFormatError(
+            f"{path} is not {what} that can be read ({reason}). Was it cut short or changed?"
+        ) from error
+
+
 def check_floats(path: Path, shape: Sequence[int], dtype: np.dtype[Any], name: str = "") -> tuple[int, int]:
     """Return (rows, width) of an array that can hold embeddings.
 
@@ -139,7 +167,7 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
 def _candidates(path: Path) -> list[Path]:
     beside = path / RECORD_NAME if path.is_dir() else path.with_name(f"{path.name}.{RECORD_NAME}")
     above = [path.parent / RECORD_NAME]
-    if path.parent.name in ("img_emb", "text_emb"):
+    if path.parent.name in HALVES:
         above.append(path.parent.parent / RECORD_NAME)
     return [beside, *above]
 
@@ -147,15 +175,20 @@ def _candidates(path: Path) -> list[Path]:
 def read_record(path: Path, width: int) -> dict[str, Any]:
     """What isomix recorded about the vectors at ``path``, or about the folder they belong to; empty without a record.
 
-    A record about vectors of another width is left aside, with a warning: the file was replaced by hand.
+    A record about vectors of another width is left aside, with a warning: the file was replaced by hand. One about the
+    other half of a clip-retrieval folder says nothing about this one.
     """
+    half = next((HALVES[place.name] for place in (path, path.parent) if place.name in HALVES), None)
     for candidate in _candidates(path):
         if not candidate.is_file():
             continue
         try:
             record = json.loads(candidate.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FileFormatError(f"{candidate} cannot be read ({error}). Restore it, or remove it.") from error
+        space = record.get("space") if isinstance(record, dict) else None
+        if half is not None and isinstance(space, dict) and space.get("modality", half) != half:
+            continue
         if isinstance(record, dict) and record.get("width") == width:
             return record
         warnings.warn(
