@@ -7,6 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_the_other_half_of_a_clip_retrieval_folder_stays(tmp_path, encoder, spac
     assert (target / "text_emb/text_emb_0.npy").read_bytes() == (source / "text_emb/text_emb_0.npy").read_bytes()
     assert adapt(source, tmp_path / "t.npy", space).dropped_columns == ["text_emb"]
     # The record of the adapted half says nothing about this one.
-    text_space = IsoCLIP(encoder.projectors, k_top=3, k_bottom=2, modality="text").fit()
+    text_space = IsoCLIP(encoder.projectors, (3, 2), modality="text").fit()
     for place in ("text_emb", "text_emb/text_emb_0.npy", ""):
         assert adapt(target / place, tmp_path / "u.npy", text_space, overwrite=True).rows == 1000
     with pytest.raises(InputError, match="adapted already"):
@@ -264,6 +265,61 @@ def test_record_of_a_replaced_file_is_left_aside(tmp_path, space, stored):
         adapt(tmp_path / "t.npy", tmp_path / "u.npy", space)
 
 
+def test_a_record_belongs_to_the_bytes_beside_it(tmp_path, space, stored):
+    np.save(tmp_path / "s.npy", stored)
+    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space)
+    adapted = np.load(tmp_path / "t.npy")
+    np.save(tmp_path / "t.npy", adapted + np.float16(1))  # as wide, and by someone else
+    with pytest.warns(IsomixWarning, match="describes other vectors"):
+        assert open_embeddings(tmp_path / "t.npy").record == {}
+
+
+KILLED = """
+import os, runpy, sys
+from pathlib import Path
+from isomix.spaces import load_space
+from isomix.store import adapt
+
+source, target, space, points = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+seen = 0
+
+def counted(act):
+    def call(*arguments):
+        global seen
+        if seen == points:
+            os._exit(9)
+        seen += 1
+        return act(*arguments)
+    return call
+
+for name in ("rename", "replace", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+adapt(source, target, load_space(space), overwrite=True)
+"""
+
+
+def test_a_kill_at_any_rename_leaves_vectors_with_their_record(tmp_path, space, encoder, stored):
+    """Old vectors with the old record, or new ones with the new: told by the space that each record names."""
+    other = IsoCLIP(encoder.projectors, (2, 3)).fit()  # as wide as the first
+    other.save(tmp_path / "other.safetensors")
+    expected = {space.fingerprint: space.transform(stored), other.fingerprint: other.transform(stored)}
+    np.save(tmp_path / "s.npy", stored)
+    seen = set()
+    for points in range(20):
+        adapt(tmp_path / "s.npy", tmp_path / "t.npy", space, overwrite=True)
+        arguments = [tmp_path / "s.npy", tmp_path / "t.npy", tmp_path / "other.safetensors", points]
+        code = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], check=False).returncode
+        found = open_embeddings(tmp_path / "t.npy").record["space"]["fingerprint"]
+        np.testing.assert_allclose(np.load(tmp_path / "t.npy"), expected[found], atol=1e-3)
+        seen.add(found)
+        if code == 0:
+            break
+        assert code == 9
+    assert (code, found, seen) == (0, other.fingerprint, set(expected))
+    assert "before" not in json.loads((tmp_path / "t.npy.isomix.json").read_text())
+    assert points >= 3
+
+
 def test_what_does_not_fit_is_refused(tmp_path, space, stored, encoder):
     np.save(tmp_path / "s.npy", stored)
     np.save(tmp_path / "narrow.npy", stored[:, :10])
@@ -326,6 +382,18 @@ def test_derived_column(table, tmp_path, space, encoder):
         adapt(table, tmp_path / "t.npy", space, column="iso")
     with pytest.raises(InputError, match="derived column"):
         adapt_column(table, "path", space)
+
+
+def test_a_column_built_again_and_again_does_not_grow_the_table(table, space, monkeypatch):
+    from isomix.store import lance_file
+
+    monkeypatch.setattr(lance_file, "KEEP_OLD_VERSIONS", timedelta(microseconds=1))
+    sizes = []
+    for _ in range(4):
+        adapt_column(table, "iso", space)
+        sizes.append(sum(path.stat().st_size for path in table.rglob("*.lance")))
+    assert len(set(sizes)) == 1
+    assert_close(EmbeddingTable.open(table).embeddings("iso"), space, EmbeddingTable.open(table).embeddings())
 
 
 def test_space_of_another_model(table, tmp_path):

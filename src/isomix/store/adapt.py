@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from isomix._arrays import check_integer
 from isomix._files import check_target, writing
 from isomix.errors import FileFormatError, InputError, ModalityError
 from isomix.store.formats import check_layout, lost_columns, open_embeddings, write_embeddings
-from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
+from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, content_mark, write_record
 from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
@@ -159,13 +160,17 @@ def adapt(
     job = Job(opened, space.n_components_, written, record)
     with writing(final) as temporary:
         write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
-        folder = not final.suffix and opened.layout != "parquet folder"
-        if folder:
+        beside = final.with_name(f"{final.name}.{RECORD_NAME}")
+        if not final.suffix and opened.layout != "parquet folder":
             write_record(temporary / RECORD_NAME, record)
-        # A record never stands beside vectors of another run: it goes first and comes last.
-        _sidecar(final).unlink(missing_ok=True)
-    if not folder and (report.skipped_rows or final.suffix not in SELF_DESCRIBING):
-        write_record(_sidecar(final), record)
+        elif temporary.is_file() and (report.skipped_rows or final.suffix not in SELF_DESCRIBING):
+            record["file"] = content_mark(temporary)
+            # Whenever the process is killed, what stands under the target's name has its record, and no other's.
+            write_record(beside, {**record, "before": _earlier(beside)} if final.exists() else record)
+    if "file" in record:
+        write_record(beside, record)
+    else:
+        beside.unlink(missing_ok=True)
     report.seconds = time.monotonic() - started
     return report
 
@@ -360,5 +365,10 @@ def _numbered(arrays: Iterable[NDArray[Any]]) -> Iterator[Block]:
         start += len(array)
 
 
-def _sidecar(final: Path) -> Path:
-    return final.with_name(f"{final.name}.{RECORD_NAME}")
+def _earlier(record: Path) -> dict[str, Any] | None:
+    """The record of the file that is about to be replaced, if it has one that can be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return {name: value for name, value in found.items() if name != "before"} if isinstance(found, dict) else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import warnings
 from abc import ABC, abstractmethod
@@ -26,6 +28,7 @@ __all__ = [
     "Pairs",
     "Source",
     "check_floats",
+    "content_mark",
     "natural_key",
     "read_record",
     "reading",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 RECORD_NAME = "isomix.json"
+MARKED_BYTES = 1 << 16
 HALVES = {"img_emb": "image", "text_emb": "text"}
 """Folders of a clip-retrieval folder, and whose embeddings they hold."""
 
@@ -172,10 +176,15 @@ def _candidates(path: Path) -> list[Path]:
     return [beside, *above]
 
 
+def _part(record: Any, name: str) -> dict[str, Any]:
+    part = record.get(name) if isinstance(record, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
 def read_record(path: Path, width: int) -> dict[str, Any]:
     """What isomix recorded about the vectors at ``path``, or about the folder they belong to; empty without a record.
 
-    A record about vectors of another width is left aside, with a warning: the file was replaced by hand. One about the
+    A record about other vectors is left aside, with a warning: the file was replaced by hand. One about the
     other half of a clip-retrieval folder says nothing about this one.
     """
     half = next((HALVES[place.name] for place in (path, path.parent) if place.name in HALVES), None)
@@ -186,18 +195,29 @@ def read_record(path: Path, width: int) -> dict[str, Any]:
             record = json.loads(candidate.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise FileFormatError(f"{candidate} cannot be read ({error}). Restore it, or remove it.") from error
-        space = record.get("space") if isinstance(record, dict) else None
-        if half is not None and isinstance(space, dict) and space.get("modality", half) != half:
+        # A process that was killed may have left a record that knows of the new file and of the one before.
+        known = [found for found in (record, _part(record, "before")) if isinstance(found, dict)]
+        if half is not None and any(_part(found, "space").get("modality", half) != half for found in known):
             continue
-        if isinstance(record, dict) and record.get("width") == width:
-            return record
+        for found in known:
+            if found.get("width") == width and ("file" not in found or found["file"] == content_mark(path)):
+                return {name: value for name, value in found.items() if name not in ("file", "before")}
         warnings.warn(
-            f"{candidate} describes other vectors (width {record.get('width') if isinstance(record, dict) else None}, "
-            f"not {width}) and is left aside.",
+            f"{candidate} describes other vectors than those in {path.name} and is left aside.",
             IsomixWarning,
             stacklevel=2,
         )
     return {}
+
+
+def content_mark(path: Path) -> str:
+    """What ties a record to the file beside it: a hash of its size, beginning and end."""
+    digest = hashlib.blake2b(str(path.stat().st_size).encode(), digest_size=16)
+    with path.open("rb") as stream:
+        digest.update(stream.read(MARKED_BYTES))
+        stream.seek(-min(MARKED_BYTES, stream.tell()), os.SEEK_END)
+        digest.update(stream.read())
+    return digest.hexdigest()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
