@@ -139,14 +139,14 @@ def load(
         return registry[document.method](document, path)
     except FileFormatError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, MemoryError) as error:
         raise FileFormatError(f"{os.fspath(path)} cannot be used: {type(error).__name__}: {error}") from error
 
 
 def _parse(target: Path, text: str, tensors: dict[str, NDArray[Any]], kind: str) -> Document:
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{target}: the isomix header is not JSON ({error}).") from error
     if not isinstance(header, Mapping):
         raise FileFormatError(f"{target}: the isomix header is a {type(header).__name__}, expected an object.")

@@ -60,6 +60,7 @@ def check_target(final: str | os.PathLike[str], *, overwrite: bool) -> Path:
 
 def discard(path: Path) -> None:
     """Remove a file or a whole folder; its name is free at once, and never stands for a part of it."""
+    _remove_leftovers(path)
     if path.is_dir():
         aside = _temporary_path(path)
         path.rename(aside)

@@ -34,13 +34,17 @@ class PartialSafetensors:
     metadata : dict of str to str
     entries : mapping of str to dict
         Name → ``dtype``, ``shape`` and ``data_offsets``, as in the header.
+    read : callable
+        ``read(start, stop)`` gives bytes of the file.
+    data_start : int
+        Where in the file the tensors begin, from which offsets count.
     """
 
     where: str
     metadata: dict[str, str]
     entries: Mapping[str, Any]
-    _read: Read
-    _data_start: int
+    read: Read
+    data_start: int
 
     @classmethod
     def open(cls, where: str, read: Read, size: int | None = None) -> PartialSafetensors:
@@ -67,9 +71,9 @@ class PartialSafetensors:
             raise ModelError(f"{where} is no safetensors file, or cut short. Fetch it again; isomix reads no pickles.")
         try:
             header = json.loads(read(_LENGTH_BYTES, start))
-            metadata = header.pop("__metadata__", {})
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+            metadata = dict(header.pop("__metadata__", {}))
+            end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        except (ValueError, AttributeError, KeyError, TypeError, IndexError, ArithmeticError, RecursionError) as error:
             raise ModelError(f"{where} has a damaged safetensors header ({error}). Fetch it again.") from error
         if size is not None and start + end != size:
             raise ModelError(
@@ -93,7 +97,7 @@ class PartialSafetensors:
         try:
             kind, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
             start, stop = (int(n) for n in entry["data_offsets"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{self.where}: the header's entry for {name!r} is damaged. Fetch the file again."
             ) from error
@@ -107,7 +111,7 @@ class PartialSafetensors:
             raise ModelError(
                 f"{self.where}: tensor {name!r} has shape {shape} but {stop - start} bytes. Fetch the file again."
             )
-        values = np.frombuffer(self._read(self._data_start + start, self._data_start + stop), dtype).reshape(shape)
+        values = np.frombuffer(self.read(self.data_start + start, self.data_start + stop), dtype).reshape(shape)
         if kind == "BF16":
             return np.asarray((values.astype("<u4") << np.uint32(16)).view("<f4"))
         return np.array(values, dtype.newbyteorder("="))

@@ -7,14 +7,24 @@ import os
 import runpy
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-from isomix.errors import FingerprintMismatchError, InputError, IsomixWarning, ModalityError, TableError
+from isomix.errors import (
+    FileFormatError,
+    FingerprintMismatchError,
+    InputError,
+    IsomixWarning,
+    ModalityError,
+    TableError,
+)
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
 from isomix.store import EmbeddingTable, adapt, adapt_column, embed, open_embeddings
@@ -68,9 +78,16 @@ def test_adapt_equals_transform_in_every_layout(tmp_path, space, stored, name, r
         adapt(tmp_path / name, tmp_path / "again.npy", space)
 
 
+@pytest.mark.parametrize(("before", "after"), [("float16", "float16"), ("float32", "float32"), ("float64", "float32")])
+def test_precision_stays_that_of_the_source(tmp_path, space, stored, before, after):
+    np.save(tmp_path / "s.npy", stored.astype(before))
+    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space)
+    assert np.load(tmp_path / "t.npy").dtype == after
+
+
 def test_float32_is_exact(tmp_path, space, stored):
     np.save(tmp_path / "s.npy", stored.astype(np.float32))
-    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space, dtype="float32")
+    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space)
     result = np.load(tmp_path / "t.npy")
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, space.transform(stored.astype(np.float32)), atol=1e-6)
@@ -103,6 +120,53 @@ def test_clip_retrieval_folder(tmp_path, space, stored):
     for again in ("target", "target/img_emb", "target/img_emb/img_emb_3.npy"):
         with pytest.raises(InputError, match="adapted already"):
             adapt(tmp_path / again, tmp_path / "again.npy", space)
+
+
+def test_the_other_half_of_a_clip_retrieval_folder_stays(tmp_path, encoder, space, stored):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for half in ("img_emb", "text_emb"):
+        (source / half).mkdir(parents=True)
+        np.save(source / half / f"{half}_0.npy", stored)
+    adapt(source, target, space)
+    assert (target / "text_emb/text_emb_0.npy").read_bytes() == (source / "text_emb/text_emb_0.npy").read_bytes()
+    assert adapt(source, tmp_path / "t.npy", space).dropped_columns == ["text_emb"]
+    # The record of the adapted half says nothing about this one.
+    text_space = IsoCLIP(encoder.projectors, (3, 2), modality="text").fit()
+    for place in ("text_emb", "text_emb/text_emb_0.npy", ""):
+        assert adapt(target / place, tmp_path / "u.npy", text_space, overwrite=True).rows == 1000
+    with pytest.raises(InputError, match="adapted already"):
+        adapt(target, tmp_path / "again.npy", space)
+
+
+def test_arrays_beside_the_vectors_stay_or_are_named(tmp_path, space, stored):
+    ids = np.arange(1000) * 7
+    np.savez(tmp_path / "s.npz", emb=stored, ids=ids, names=np.array(["a", "b"]))
+    save_file({"emb": stored, "ids": ids}, tmp_path / "s.safetensors", metadata={"made by": "someone"})
+    assert adapt(tmp_path / "s.npz", tmp_path / "t.npz", space).dropped_columns == []
+    assert adapt(tmp_path / "s.safetensors", tmp_path / "t.safetensors", space).dropped_columns == []
+    for path in ("t.npz", "t.safetensors"):
+        found = np.load(tmp_path / path) if path == "t.npz" else load_file(tmp_path / path)
+        np.testing.assert_array_equal(found["ids"], ids)
+        assert_close(found["emb"], space, stored)
+    assert np.load(tmp_path / "t.npz")["names"].tolist() == ["a", "b"]
+    with safe_open(tmp_path / "t.safetensors", "numpy") as opened:
+        assert opened.metadata()["made by"] == "someone"
+    assert adapt(tmp_path / "s.npz", tmp_path / "folder", space).dropped_columns == ["ids", "names"]
+    assert adapt(tmp_path / "s.safetensors", tmp_path / "t.parquet", space).dropped_columns == ["ids"]
+
+
+@pytest.mark.parametrize("name", ["t.npy", "t.npz", "t.safetensors", "t.parquet", "folder"])
+def test_a_source_that_becomes_shorter_gives_no_target(tmp_path, space, stored, name):
+    (tmp_path / "in").mkdir()
+    for part in range(3):
+        pq.write_table(pa.table({"emb": list(stored)}), tmp_path / "in" / f"{part}.parquet")
+
+    def shorten(done, total):
+        pq.write_table(pa.table({"emb": list(stored[:400])}), tmp_path / "in" / "2.parquet")
+
+    with pytest.raises(FileFormatError, match="3000 rows when it was opened and gave 2400"):
+        adapt(tmp_path / "in", tmp_path / name, space, rows_per_block=50, progress=shorten)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_other_columns_of_parquet_stay(tmp_path, space, stored):
@@ -201,6 +265,61 @@ def test_record_of_a_replaced_file_is_left_aside(tmp_path, space, stored):
         adapt(tmp_path / "t.npy", tmp_path / "u.npy", space)
 
 
+def test_a_record_belongs_to_the_bytes_beside_it(tmp_path, space, stored):
+    np.save(tmp_path / "s.npy", stored)
+    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space)
+    adapted = np.load(tmp_path / "t.npy")
+    np.save(tmp_path / "t.npy", adapted + np.float16(1))  # as wide, and by someone else
+    with pytest.warns(IsomixWarning, match="describes other vectors"):
+        assert open_embeddings(tmp_path / "t.npy").record == {}
+
+
+KILLED = """
+import os, runpy, sys
+from pathlib import Path
+from isomix.spaces import load_space
+from isomix.store import adapt
+
+source, target, space, points = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+seen = 0
+
+def counted(act):
+    def call(*arguments):
+        global seen
+        if seen == points:
+            os._exit(9)
+        seen += 1
+        return act(*arguments)
+    return call
+
+for name in ("rename", "replace", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+adapt(source, target, load_space(space), overwrite=True)
+"""
+
+
+def test_a_kill_at_any_rename_leaves_vectors_with_their_record(tmp_path, space, encoder, stored):
+    """Old vectors with the old record, or new ones with the new: told by the space that each record names."""
+    other = IsoCLIP(encoder.projectors, (2, 3)).fit()  # as wide as the first
+    other.save(tmp_path / "other.safetensors")
+    expected = {space.fingerprint: space.transform(stored), other.fingerprint: other.transform(stored)}
+    np.save(tmp_path / "s.npy", stored)
+    seen = set()
+    for points in range(20):
+        adapt(tmp_path / "s.npy", tmp_path / "t.npy", space, overwrite=True)
+        arguments = [tmp_path / "s.npy", tmp_path / "t.npy", tmp_path / "other.safetensors", points]
+        code = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], check=False).returncode
+        found = open_embeddings(tmp_path / "t.npy").record["space"]["fingerprint"]
+        np.testing.assert_allclose(np.load(tmp_path / "t.npy"), expected[found], atol=1e-3)
+        seen.add(found)
+        if code == 0:
+            break
+        assert code == 9
+    assert (code, found, seen) == (0, other.fingerprint, set(expected))
+    assert "before" not in json.loads((tmp_path / "t.npy.isomix.json").read_text())
+    assert points >= 3
+
+
 def test_what_does_not_fit_is_refused(tmp_path, space, stored, encoder):
     np.save(tmp_path / "s.npy", stored)
     np.save(tmp_path / "narrow.npy", stored[:, :10])
@@ -263,6 +382,18 @@ def test_derived_column(table, tmp_path, space, encoder):
         adapt(table, tmp_path / "t.npy", space, column="iso")
     with pytest.raises(InputError, match="derived column"):
         adapt_column(table, "path", space)
+
+
+def test_a_column_built_again_and_again_does_not_grow_the_table(table, space, monkeypatch):
+    from isomix.store import lance_file
+
+    monkeypatch.setattr(lance_file, "KEEP_OLD_VERSIONS", timedelta(microseconds=1))
+    sizes = []
+    for _ in range(4):
+        adapt_column(table, "iso", space)
+        sizes.append(sum(path.stat().st_size for path in table.rglob("*.lance")))
+    assert len(set(sizes)) == 1
+    assert_close(EmbeddingTable.open(table).embeddings("iso"), space, EmbeddingTable.open(table).embeddings())
 
 
 def test_space_of_another_model(table, tmp_path):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import faiss
@@ -76,9 +80,11 @@ def test_files_are_read_and_written(tmp_path, rng, suffix):
     again = open_embeddings(target)
     np.testing.assert_array_equal(read(again), array[:, :4])
     if suffix == ".safetensors":
-        assert load_file(target)["embeddings"].shape == (40, 4)
+        assert load_file(target)["image"].shape == (40, 4)
+        np.testing.assert_array_equal(load_file(target)["labels"], np.arange(40))
     if suffix == ".npz":
         np.testing.assert_array_equal(np.load(target)["features"], array[:, :4])
+        np.testing.assert_array_equal(np.load(target)["labels"], np.arange(40))
     if suffix == ".npy":
         np.testing.assert_array_equal(np.load(target), array[:, :4])
     if suffix == ".index":
@@ -143,8 +149,11 @@ def test_parquet_column_is_guessed_or_named(tmp_path, rng):
     with pytest.raises(InputError, match="'ids'"):
         open_embeddings(path, column="ids")
     assert open_embeddings(path, column="second").column == "second"
-    pq.write_table(pa.table({"first": lists, "embedding": lists}), path)
-    assert open_embeddings(path).column == "embedding"
+    pq.write_table(pa.table({"image_embedding": lists, "embedding": lists}), path)
+    with pytest.raises(InputError, match=r"image_embedding, embedding.*--column"):
+        open_embeddings(path)
+    pq.write_table(pa.table({"anything": lists, "ids": [[1], [2], [3]]}), path)
+    assert open_embeddings(path).column == "anything"
 
 
 def test_lists_of_different_lengths(tmp_path):
@@ -182,12 +191,112 @@ def test_files_cut_short_are_refused(tmp_path, rng, suffix, keep):
         read(open_embeddings(path))
 
 
+@pytest.mark.parametrize("suffix", FILES)
+def test_damaged_files_give_errors_of_ours_only(tmp_path, rng, suffix):
+    whole = write_file(tmp_path / f"whole{suffix}", rng.normal(size=(60, 6)).astype(np.float32)).read_bytes()
+    path = tmp_path / f"damaged{suffix}"
+    for case in range(150):
+        content = bytearray(whole)
+        place = rng.integers(0, min(len(content), 400) if case % 2 else len(content))
+        if case % 3 == 0:
+            content[place : place + 8] = rng.bytes(8)
+        elif case % 3 == 1:
+            content[place : place + 4] = b"\xff\xff\xff\x7f"
+        else:
+            del content[place : place + int(rng.integers(1, 40))]
+        path.write_bytes(content)
+        with contextlib.suppress(FileFormatError, InputError):
+            source = open_embeddings(path)
+            assert source.rows * source.width < 10_000
+            assert sum(len(block.vectors) for block in source.blocks(7)) <= source.rows
+
+
+def deep_json(folder):
+    (folder / "x.npy.isomix.json").write_text("[" * 100_000)
+    np.save(folder / "x.npy", np.ones((3, 4), np.float32))
+    return folder / "x.npy"
+
+
+def huge_npy(folder):
+    with (folder / "x.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (2**50, 2**9)})
+        stream.write(bytes(400))
+    return folder / "x.npy"
+
+
+def huge_fortran(folder):
+    with (folder / "x.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": True, "shape": (2**30, 2**9)})
+        stream.write(bytes(400))
+    return folder / "x.npy"
+
+
+def huge_npz(folder):
+    with zipfile.ZipFile(folder / "x.npz", "w") as archive:
+        archive.writestr("a.npy", huge_npy(folder).read_bytes())
+    return folder / "x.npz"
+
+
+def huge_safetensors(folder):
+    (folder / "x.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    return folder / "x.safetensors"
+
+
+def deep_safetensors(folder):
+    header = b'{"a":' * 60_000
+    (folder / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder / "x.safetensors"
+
+
+def huge_faiss(folder):
+    header = (
+        b"IxF2" + (512).to_bytes(4, "little") + (2**33).to_bytes(8, "little") + bytes(17) + (1).to_bytes(4, "little")
+    )
+    (folder / "x.index").write_bytes(header + (2**42).to_bytes(8, "little") + bytes(64))
+    return folder / "x.index"
+
+
+def huge_hnsw(folder):
+    (folder / "x.index").write_bytes(b"IHNf" + b"\xff" * 200)
+    return folder / "x.index"
+
+
+@pytest.mark.parametrize(
+    "make", [deep_json, huge_npy, huge_fortran, huge_npz, huge_safetensors, deep_safetensors, huge_faiss, huge_hnsw]
+)
+def test_a_header_is_not_believed(tmp_path, make):
+    """What it announces is compared with the size of the file before anything of that size is made."""
+    path = make(tmp_path)
+    tracemalloc.start()
+    with pytest.raises(FileFormatError, match=r"x\."):
+        open_embeddings(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".fvecs", ".index"])
+def test_a_file_that_shrinks_while_it_is_read(tmp_path, rng, suffix):
+    path = write_file(tmp_path / f"s{suffix}", rng.normal(size=(3000, 60)).astype(np.float32))
+    blocks = open_embeddings(path).blocks(100)
+    next(blocks)
+    os.truncate(path, 200_000)
+    with pytest.raises(FileFormatError, match=r"s\."):
+        list(blocks)
+
+
+def test_column_by_column(tmp_path, rng):
+    array = np.asfortranarray(rng.normal(size=(40, 6)))
+    np.save(tmp_path / "f.npy", array)
+    np.testing.assert_array_equal(read(open_embeddings(tmp_path / "f.npy")), array)
+
+
 def test_arrays_that_are_no_embeddings(tmp_path, rng):
     path = tmp_path / "x.npy"
     for array, message in [
         (np.zeros((3, 4), np.int8), "int8"),
         (np.zeros(3), r"shape \(3,\)"),
-        (np.array([{}, {}], object), "numbers"),
+        (np.array([{}, {}], object), "pickled objects are never read"),
     ]:
         np.save(path, array, allow_pickle=True)
         with pytest.raises(FileFormatError, match=message):

@@ -29,7 +29,7 @@ def command(
     text_only: options.TextOnly = False,
     no_compact: options.NoCompact = False,
     column: options.Column = None,
-    dtype: options.AsDtype = options.Dtype.FLOAT16,
+    dtype: options.AsDtype = None,
     skip_bad: options.SkipBad = False,
     overwrite: options.Overwrite = False,
     offline: options.Offline = False,

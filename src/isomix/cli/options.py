@@ -151,7 +151,7 @@ Column = Annotated[
     str | None,
     typer.Option("--column", help="Column of the vectors. For a table without -o: the new column that is added to it."),
 ]
-AsDtype = Annotated[Dtype, typer.Option("--dtype", help="Of the result.")]
+AsDtype = Annotated[Dtype | None, typer.Option("--dtype", help="Of the result.", show_default="the source's")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Rows without a direction become NaN.")]
 Sentences = Annotated[
     Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
 from isomix._files import check_target, writing
-from isomix.errors import InputError, ModalityError
-from isomix.store.formats import check_layout, keeps_columns, open_embeddings, write_embeddings
-from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, write_record
+from isomix.errors import FileFormatError, InputError, ModalityError
+from isomix.store.formats import check_layout, lost_columns, open_embeddings, write_embeddings
+from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, content_mark, write_record
 from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
@@ -53,7 +54,7 @@ class AdaptReport:
     skipped_rows : list of int
         Rows without a direction (NaN, infinite or all zeros), which are NaN in the target.
     dropped_columns : list of str
-        Columns of the source that the target's layout cannot hold.
+        Columns and arrays of the source that the target's layout cannot hold.
     seconds : float
     """
 
@@ -84,7 +85,7 @@ def adapt(
     space: Space,
     *,
     column: str | None = None,
-    dtype: str = "float16",
+    dtype: str | None = None,
     rows_per_block: int = ROWS_PER_BLOCK,
     skip_bad: bool = False,
     overwrite: bool = False,
@@ -107,8 +108,9 @@ def adapt(
         Fitted, e.g. :class:`isomix.IsoCLIP`.
     column : str, optional
         Where the vectors are, in layouts that name them.
-    dtype : {"float16", "float32"}
-        Of the result. faiss and fvecs are always float32.
+    dtype : {"float16", "float32"}, optional
+        Of the result. Default: float16 where the source is, else float32. faiss and fvecs are always float32, a table
+        float16.
     rows_per_block : int
     skip_bad : bool
         Let rows without a direction become NaN (null in parquet) and list them in the record. No row is ever left out,
@@ -133,8 +135,8 @@ def adapt(
     """
     started = time.monotonic()
     rows_per_block = check_integer(rows_per_block, "rows_per_block", minimum=1)
-    if dtype not in ("float16", "float32"):
-        raise InputError(f"dtype: got {dtype!r}, expected 'float16' or 'float32'.")
+    if dtype not in (None, "float16", "float32"):
+        raise InputError(f"dtype: got {dtype!r}, expected 'float16', 'float32' or nothing for the source's.")
     final = check_target(target, overwrite=overwrite)
     check_layout(final)
     opened = open_embeddings(source, column=column, modality=space.modality)
@@ -152,19 +154,23 @@ def adapt(
         space.n_components_,
         space.describe(),
     )
-    if not keeps_columns(final, opened):
-        report.dropped_columns = list(opened.other_columns)
-    record = _record(opened, report, dtype)
-    job = Job(opened, space.n_components_, np.dtype(dtype), record)
+    report.dropped_columns = lost_columns(final, opened)
+    written = np.dtype(dtype or (np.float16 if opened.dtype == np.float16 else np.float32))
+    record = _record(opened, report, written.name)
+    job = Job(opened, space.n_components_, written, record)
     with writing(final) as temporary:
         write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
-        folder = not final.suffix and opened.layout != "parquet folder"
-        if folder:
+        beside = final.with_name(f"{final.name}.{RECORD_NAME}")
+        if not final.suffix and opened.layout != "parquet folder":
             write_record(temporary / RECORD_NAME, record)
-        # A record never stands beside vectors of another run: it goes first and comes last.
-        _sidecar(final).unlink(missing_ok=True)
-    if not folder and (report.skipped_rows or final.suffix not in SELF_DESCRIBING):
-        write_record(_sidecar(final), record)
+        elif temporary.is_file() and (report.skipped_rows or final.suffix not in SELF_DESCRIBING):
+            record["file"] = content_mark(temporary)
+            # Whenever the process is killed, what stands under the target's name has its record, and no other's.
+            write_record(beside, {**record, "before": _earlier(beside)} if final.exists() else record)
+    if "file" in record:
+        write_record(beside, record)
+    else:
+        beside.unlink(missing_ok=True)
     report.seconds = time.monotonic() - started
     return report
 
@@ -275,6 +281,11 @@ def _mapped(
         done += len(mapped.vectors)
         if progress is not None:
             progress(done, source.rows)
+    if done != source.rows:
+        raise FileFormatError(
+            f"{source.path} had {source.rows} rows when it was opened and gave {done}: it was changed while it was read. "
+            "Nothing was written; start again when it is whole."
+        )
 
 
 class _BlockMapper:
@@ -354,5 +365,10 @@ def _numbered(arrays: Iterable[NDArray[Any]]) -> Iterator[Block]:
         start += len(array)
 
 
-def _sidecar(final: Path) -> Path:
-    return final.with_name(f"{final.name}.{RECORD_NAME}")
+def _earlier(record: Path) -> dict[str, Any] | None:
+    """The record of the file that is about to be replaced, if it has one that can be read."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return {name: value for name, value in found.items() if name != "before"} if isinstance(found, dict) else None

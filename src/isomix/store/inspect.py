@@ -123,7 +123,7 @@ def _embeddings(path: Path) -> dict[str, Any]:
         "width": source.width,
         "dtype": source.dtype.name,
         "column": source.column if source.layout in ("parquet", "parquet folder", "npz", "safetensors") else None,
-        "other_columns": list(source.other_columns),
+        "other_columns": [*source.other_columns, *source.other_arrays],
         "modality": source.modality,
         "space": _short(source.record["space"]) if source.record.get("space") else None,
     }

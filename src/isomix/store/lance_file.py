@@ -19,7 +19,9 @@ __all__ = ["LanceFile", "check_table_path"]
 
 SUFFIX = ".lance"
 MAX_FRAGMENTS = 16
-KEEP_OLD_VERSIONS = timedelta(days=1)
+KEEP_OLD_VERSIONS = timedelta(hours=1)
+"""Whoever has a table open reads the version of that moment, and loses it this long after it was replaced."""
+
 IDS_PER_DELETE = 5000
 UNBORN = {"data", "_transactions", "_versions"}
 """Folders that a creation leaves when it is killed before its first commit."""
@@ -173,11 +175,11 @@ class LanceFile:
             self._dataset.drop_columns(list(names))
 
     def tidy(self) -> None:
-        """Merge many small fragments into few, keeping the order, and drop versions older than a day."""
+        """Merge many small fragments into few, keeping the order, and drop versions older than an hour."""
         with self._errors("written"):
             if len(self._dataset.get_fragments()) > MAX_FRAGMENTS:
                 self._dataset.optimize.compact_files()
-                self._dataset.cleanup_old_versions(KEEP_OLD_VERSIONS)
+            self._dataset.cleanup_old_versions(KEEP_OLD_VERSIONS)
 
     @contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
@@ -188,10 +190,17 @@ class LanceFile:
         except (
             BaseException
         ) as error:  # Lance's own errors have no common class, and a panic of its core is no Exception
-            raise TableError(
-                f"{self.path} could not be {verb}: {_reason(error)}. "
-                "Is it a Lance table, is there space left on the disk, and may you write there?"
-            ) from error
+            raise TableError(f"{self.path} could not be {verb}: {_reason(error)}. {_ADVICE[verb]}") from error
+
+
+_WRITING = "Is there space left on the disk, and may you write there?"
+_ADVICE = {
+    "opened": "Is it a Lance table, and whole?",
+    "read": "If another process has rewritten it, open it again; if not, a part of it is missing or damaged.",
+    "created": _WRITING,
+    "written": _WRITING,
+    "removed": _WRITING,
+}
 
 
 def _lance() -> Any:

@@ -51,8 +51,7 @@ def open_embeddings(path: str | os.PathLike[str], *, column: str | None = None, 
     ----------
     path : path-like
     column : str, optional
-        Column or array that holds the vectors, in layouts that name them. Default for parquet: ``embedding``,
-        ``image_embedding``, ``emb``, ``vector`` and the like.
+        Column or array that holds the vectors, in layouts that name them. Default: the only one that can.
     modality : {"image", "text"}
         Which half of a clip-retrieval folder.
 
@@ -91,9 +90,11 @@ def check_layout(target: Path) -> None:
         raise InputError(f"{target}: no known layout ends in {target.suffix!r}. Expected one of: {SUPPORTED}.")
 
 
-def keeps_columns(target: Path, source: Source) -> bool:
-    """Whether the other columns of a source find a place in the target's layout."""
-    return not source.other_columns or target.suffix in _WITH_COLUMNS
+def lost_columns(target: Path, source: Source) -> list[str]:
+    """Other columns and arrays of a source that find no place in the target's layout."""
+    columns = () if target.suffix in _WITH_COLUMNS else source.other_columns
+    same = source.layout == (target.suffix.removeprefix(".") or "clip-retrieval")
+    return [*columns, *(() if same else source.other_arrays)]
 
 
 def write_embeddings(path: Path, final: Path, pairs: Pairs, job: Job) -> None:

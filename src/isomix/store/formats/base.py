@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,21 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._files import writing
-from isomix.errors import FileFormatError, IsomixWarning
+from isomix.errors import FileFormatError, IsomixError, IsomixWarning
 
 __all__ = [
+    "HALVES",
     "RECORD_NAME",
     "Block",
     "Job",
     "Pairs",
     "Source",
     "check_floats",
+    "content_mark",
     "natural_key",
     "read_record",
+    "reading",
     "write_record",
 ]
 
 RECORD_NAME = "isomix.json"
+MARKED_BYTES = 1 << 16
+HALVES = {"img_emb": "image", "text_emb": "text"}
+"""Folders of a clip-retrieval folder, and whose embeddings they hold."""
 
 
 class Block(NamedTuple):
@@ -70,6 +79,9 @@ class Source(ABC):
     column : str
         What the vectors are called, where the layout names them.
     other_columns : list of str
+        Columns that the blocks bring along.
+    other_arrays : list of str
+        What else the file or folder holds, which only a target of the same layout can take over.
     modality : {"image", "text"} or None
         Whose embeddings these are, where the layout says so.
     record : dict
@@ -83,6 +95,7 @@ class Source(ABC):
     dtype: np.dtype[Any]
     column: str = "embedding"
     other_columns: Sequence[str] = ()
+    other_arrays: Sequence[str] = ()
     modality: str | None = None
     record: Mapping[str, Any]
 
@@ -112,6 +125,25 @@ class Job:
     record: Mapping[str, Any]
 
 
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a library raises about a damaged file into one error of ours.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    try:
+        yield
+    except IsomixError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:300]
+        raise FileFormatError(
+            f"{path} is not {what} that can be read ({reason}). Was it cut short or changed?"
+        ) from error
+
+
 def check_floats(path: Path, shape: Sequence[int], dtype: np.dtype[Any], name: str = "") -> tuple[int, int]:
     """Return (rows, width) of an array that can hold embeddings.
 
@@ -139,32 +171,53 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
 def _candidates(path: Path) -> list[Path]:
     beside = path / RECORD_NAME if path.is_dir() else path.with_name(f"{path.name}.{RECORD_NAME}")
     above = [path.parent / RECORD_NAME]
-    if path.parent.name in ("img_emb", "text_emb"):
+    if path.parent.name in HALVES:
         above.append(path.parent.parent / RECORD_NAME)
     return [beside, *above]
+
+
+def _part(record: Any, name: str) -> dict[str, Any]:
+    part = record.get(name) if isinstance(record, dict) else None
+    return part if isinstance(part, dict) else {}
 
 
 def read_record(path: Path, width: int) -> dict[str, Any]:
     """What isomix recorded about the vectors at ``path``, or about the folder they belong to; empty without a record.
 
-    A record about vectors of another width is left aside, with a warning: the file was replaced by hand.
+    A record about other vectors is left aside, with a warning: the file was replaced by hand. One about the
+    other half of a clip-retrieval folder says nothing about this one.
     """
+    half = next((HALVES[place.name] for place in (path, path.parent) if place.name in HALVES), None)
     for candidate in _candidates(path):
         if not candidate.is_file():
             continue
         try:
             record = json.loads(candidate.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FileFormatError(f"{candidate} cannot be read ({error}). Restore it, or remove it.") from error
-        if isinstance(record, dict) and record.get("width") == width:
-            return record
+        # A process that was killed may have left a record that knows of the new file and of the one before.
+        known = [found for found in (record, _part(record, "before")) if isinstance(found, dict)]
+        if half is not None and any(_part(found, "space").get("modality", half) != half for found in known):
+            continue
+        for found in known:
+            if found.get("width") == width and ("file" not in found or found["file"] == content_mark(path)):
+                return {name: value for name, value in found.items() if name not in ("file", "before")}
         warnings.warn(
-            f"{candidate} describes other vectors (width {record.get('width') if isinstance(record, dict) else None}, "
-            f"not {width}) and is left aside.",
+            f"{candidate} describes other vectors than those in {path.name} and is left aside.",
             IsomixWarning,
             stacklevel=2,
         )
     return {}
+
+
+def content_mark(path: Path) -> str:
+    """What ties a record to the file beside it: a hash of its size, beginning and end."""
+    digest = hashlib.blake2b(str(path.stat().st_size).encode(), digest_size=16)
+    with path.open("rb") as stream:
+        digest.update(stream.read(MARKED_BYTES))
+        stream.seek(-min(MARKED_BYTES, stream.tell()), os.SEEK_END)
+        digest.update(stream.read())
+    return digest.hexdigest()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from isomix._extras import require
 from isomix.errors import FileFormatError, InputError
 from isomix.store.formats.arrays import open_npy, write_npy
-from isomix.store.formats.base import Block, Job, Pairs, Source, natural_key, read_record
+from isomix.store.formats.base import HALVES, Block, Job, Pairs, Source, natural_key, read_record, reading
 
 __all__ = ["ClipRetrievalSource", "NpyFolderSource", "is_clip_retrieval", "write_clip_retrieval", "write_npy_folder"]
 
-FOLDERS = {"image": "img_emb", "text": "text_emb"}
+FOLDERS = {modality: name for name, modality in HALVES.items()}
 
 
 class NpyFolderSource(Source):
@@ -39,7 +39,7 @@ class NpyFolderSource(Source):
                     "Files of one folder must agree."
                 )
         self.rows, self.width, self.dtype = sum(part.rows for part in self._parts), first.width, first.dtype
-        self.modality = next((m for m, name in FOLDERS.items() if path.name == name), None)
+        self.modality = HALVES.get(path.name)
         self.record = read_record(path, self.width)
 
     def blocks(self, rows: int) -> Iterator[Block]:
@@ -70,13 +70,15 @@ class ClipRetrievalSource(NpyFolderSource):
             raise InputError(f"{path} has no folder {FOLDERS[modality]}, so no {modality} embeddings.")
         super().__init__(path / FOLDERS[modality])
         self.path = path
+        self.other_arrays = [name for name in HALVES if name != FOLDERS[modality] and (path / name).is_dir()]
         self.metadata_files: dict[str, Path] = {}
         for part in self._parts:
             name = self.part_name(part.path)
             file = path / "metadata" / f"metadata_{name}.parquet"
             if file.is_file():
                 self.metadata_files[name] = file
-                rows = require("pyarrow.parquet", "app", "Parquet").read_metadata(file).num_rows
+                with reading(file, "parquet"):
+                    rows = require("pyarrow.parquet", "app", "Parquet").read_metadata(file).num_rows
                 if rows != part.rows:
                     raise FileFormatError(
                         f"{file} has {rows} rows, and {part.path} has {part.rows}: they are not aligned. Encode that "
@@ -96,7 +98,11 @@ def write_npy_folder(path: Path, pairs: Pairs, job: Job) -> None:
 
 
 def write_clip_retrieval(path: Path, pairs: Pairs, job: Job) -> None:
-    """Write the clip-retrieval layout: vectors of one modality; metadata copied, or made from the other columns."""
+    """Write the clip-retrieval layout: vectors of one modality; the other half and the metadata are copied.
+
+    The other half stays what it is: texts find texts in it as before. Metadata is made from the other columns where the
+    source has those.
+    """
     modality = job.record["space"]["modality"]
     path.mkdir()
     folder, metadata = path / FOLDERS[modality], path / "metadata"
@@ -104,6 +110,8 @@ def write_clip_retrieval(path: Path, pairs: Pairs, job: Job) -> None:
     copied = getattr(job.source, "metadata_files", {})
     if copied or job.source.other_columns:
         metadata.mkdir()
+    for half in job.source.other_arrays if isinstance(job.source, ClipRetrievalSource) else ():
+        shutil.copytree(job.source.path / half, path / half)
     for file in copied.values():
         shutil.copyfile(file, metadata / file.name)
     if job.source.other_columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,10 @@ import numpy as np
 
 from isomix._extras import require
 from isomix.errors import FileFormatError, InputError
-from isomix.store.formats.base import Block, Job, Pairs, Source, check_floats, natural_key
+from isomix.store.formats.base import Block, Job, Pairs, Source, check_floats, natural_key, reading
 from isomix.store.schema import vector_array, vector_matrix, vector_type
 
-__all__ = ["NAMES", "ParquetSource", "nullable_vectors", "write_parquet", "write_parquet_folder"]
-
-NAMES = ("embedding", "embeddings", "image_embedding", "emb", "vector", "vectors", "features")
+__all__ = ["ParquetSource", "nullable_vectors", "write_parquet", "write_parquet_folder"]
 
 
 def _arrow(module: str = "pyarrow") -> Any:
@@ -28,45 +27,45 @@ class ParquetSource(Source):
     """One parquet file, or a folder of them in natural order."""
 
     def __init__(self, path: Path, column: str | None = None) -> None:
-        pa, pq = _arrow(), _arrow("pyarrow.parquet")
         self.path = path
         self.layout = "parquet folder" if path.is_dir() else "parquet"
         self._files = sorted(path.glob("*.parquet"), key=natural_key) if path.is_dir() else [path]
-        try:
-            footers = [pq.ParquetFile(file) for file in self._files]
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FileFormatError(f"{path} cannot be read as parquet ({error}). Was it cut short?") from error
+        with reading(path, "parquet"), ExitStack() as opened:
+            footers = [opened.enter_context(self._open(file)) for file in self._files]
+            self._read_footers(footers, column)
+
+    def _open(self, file: Path) -> Any:
+        return _arrow("pyarrow.parquet").ParquetFile(file, pre_buffer=False)
+
+    def _read_footers(self, footers: list[Any], column: str | None) -> None:
         self.schema = footers[0].schema_arrow
         for file, footer in zip(self._files, footers, strict=True):
             if not footer.schema_arrow.equals(self.schema):
                 raise FileFormatError(f"{file} has other columns than {self._files[0]}. Adapt the files one by one.")
-        self.column = _vector_column(path, self.schema, column)
+        self.column = _vector_column(self.path, self.schema, column)
         self.other_columns = [name for name in self.schema.names if name != self.column]
         self.rows = sum(footer.metadata.num_rows for footer in footers)
         kind = self.schema.field(self.column).type
         self.dtype = np.dtype(kind.value_type.to_pandas_dtype())
-        self.width = kind.list_size if pa.types.is_fixed_size_list(kind) else self._first_width(pq)
-        check_floats(path, (self.rows, self.width), self.dtype, self.column)
+        fixed = _arrow().types.is_fixed_size_list(kind)
+        self.width = kind.list_size if fixed else self._first_width(footers)
+        check_floats(self.path, (self.rows, self.width), self.dtype, self.column)
         text = (self.schema.metadata or {}).get(b"isomix")
-        self.record = json.loads(text) if text else {}
-        for footer in footers:
-            footer.close()
+        self.record = dict(json.loads(text)) if text else {}
 
-    def _first_width(self, pq: Any) -> int:
-        for file in self._files:
-            with pq.ParquetFile(file) as opened:
-                for batch in opened.iter_batches(1024, columns=[self.column]):
-                    present = batch.column(0).drop_null()
-                    if len(present):
-                        return len(present[0])
+    def _first_width(self, footers: list[Any]) -> int:
+        for opened in footers:
+            for batch in opened.iter_batches(1024, columns=[self.column]):
+                present = batch.column(0).drop_null()
+                if len(present):
+                    return len(present[0])
         raise FileFormatError(f"{self.path} has no vectors in its column {self.column!r}. Name another (--column).")
 
     def blocks(self, rows: int) -> Iterator[Block]:
         """Record batches, split into the vectors and the rest; a missing list becomes a NaN row."""
-        pq = _arrow("pyarrow.parquet")
         start = 0
         for file in self._files:
-            with pq.ParquetFile(file, pre_buffer=False) as opened:
+            with reading(file, "parquet"), self._open(file) as opened:
                 for batch in opened.iter_batches(rows):
                     vectors = vector_matrix(batch.column(self.column), self.width)
                     part = file.stem if self.path.is_dir() else "0"
@@ -91,12 +90,11 @@ def _vector_column(path: Path, schema: Any, column: str | None) -> str:
         if column not in lists:
             raise InputError(f"{path} has no column {column!r} of float lists; columns of float lists: {listed}.")
         return column
-    named = [name for name in NAMES if name in lists] or (lists if len(lists) == 1 else [])
-    if not named:
+    if len(lists) != 1:
         raise InputError(
             f"{path}: which column holds the vectors? Columns of float lists: {listed}. Name one (--column)."
         )
-    return named[0]
+    return lists[0]
 
 
 def nullable_vectors(vectors: np.ndarray[Any, Any]) -> Any:
