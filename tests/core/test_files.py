@@ -35,7 +35,9 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])
-def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool) -> None:
+def test_a_folder_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
     if not in_one_step:
         monkeypatch.setattr(_files, "_exchange", lambda one, other: False)
     target = tmp_path / "folder"
