@@ -107,7 +107,7 @@ def test_methods_see_the_gallery_and_the_bank_alone(
         assert before == after, "queries play no part in the fit"
 
 
-def test_controls_of_isoclip(encoded: Encoded, backbone: Backbone, tmp_path: Path) -> None:
+def test_controls_of_isoclip(encoded: Samples, backbone: Backbone, tmp_path: Path) -> None:
     bare = replace(encoded, vectors=Vectors(encoded.vectors.embeddings, None))
     backbone.projectors.text_only().save(tmp_path / "text.safetensors")
     alone = Backbone(str(tmp_path / "text.safetensors"))
