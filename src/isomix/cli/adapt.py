@@ -52,7 +52,8 @@ def command(
         fail_usage(
             "say whose embeddings these are with --model, e.g. hf:openai/clip-vit-base-patch32, or give a --space."
         )
-    fitted = _space(source, model, space, band, modality, text_only, not no_compact, offline)
+    column_of_vectors = None if output is None else column
+    fitted = _space(source, column_of_vectors, model, space, band, modality, text_only, not no_compact, offline)
     try:
         with progress("vectors") as update:
             if output is None:
@@ -82,6 +83,7 @@ def command(
 
 def _space(
     source: Path,
+    column: str | None,
     model: str | None,
     saved: Path | None,
     band: str,
@@ -92,7 +94,7 @@ def _space(
 ) -> Space:
     from isomix.cli.common import log
     from isomix.spaces import IsoCLIP, Projectors, load_space
-    from isomix.store import EmbeddingTable
+    from isomix.store import EmbeddingTable, open_embeddings
 
     if saved is not None:
         return load_space(saved)
@@ -106,7 +108,8 @@ def _space(
             markup=False,
             soft_wrap=True,
         )
-    return IsoCLIP(projectors, band, modality=str(modality), compact=compact).fit()
+    sample = open_embeddings(source, column=column, modality=str(modality)).sample() if band == "auto" else None
+    return IsoCLIP(projectors, band, modality=str(modality), compact=compact).fit(sample)
 
 
 def summary(report: AdaptReport) -> list[str]:

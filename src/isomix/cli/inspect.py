@@ -25,12 +25,12 @@ def command(
         print_json({"path": str(path), **found})
         return
     out.print(f"{path}: {found.pop('what')}", markup=False, soft_wrap=True)
-    failures = found.pop("failures", [])
+    failures = found.pop("failures", {})
     for line in _lines(found, "  "):
         out.print(line, markup=False, soft_wrap=True)
     if "ledger" not in found:  # of a table its ledger names them
-        for failure in failures:
-            out.print(f"  {visible(failure['path'])}: {failure['reason']}", markup=False, soft_wrap=True)
+        for name, reason in failures.items():
+            out.print(f"  {visible(name)}: {reason}", markup=False, soft_wrap=True)
 
 
 def _lines(values: dict[str, Any], indent: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from isomix.spaces.spectrum import Shares, Spectrum
 
 PLOT_ROWS = 12
-SAMPLE_ROWS = 20_000
 DIRECTIONS_SHOWN = 8
 
 
@@ -32,12 +30,17 @@ def command(
     from isomix.projectors import Projectors
     from isomix.spaces.operator import InterModalOperator
     from isomix.spaces.spectrum import direction_shares, spectrum
+    from isomix.store.formats import open_embeddings
 
     check_output(plot, overwrite=overwrite)
     operator = InterModalOperator(Projectors.from_pretrained(model, offline=offline))
     described = spectrum(operator)
     samples = {"image": images, "text": texts}
-    read = {modality: _read_sample(path, modality) for modality, path in samples.items() if path is not None}
+    read = {
+        modality: open_embeddings(path, modality=modality).sample()
+        for modality, path in samples.items()
+        if path is not None
+    }
     shares = {modality: direction_shares(operator, sample, modality) for modality, sample in read.items()}
     suggestion = suggest(operator, read.get("image"))
     if plot is not None:
@@ -62,20 +65,6 @@ def suggest(operator: InterModalOperator, images: Any) -> dict[str, Any]:
     if evidence is not None:
         found |= {"gain": evidence.gain, "standard_error": evidence.standard_error, "strong": evidence.strong}
     return found
-
-
-def _read_sample(path: Path, modality: str) -> Any:
-    import numpy as np
-
-    from isomix.store.formats import open_embeddings
-
-    blocks, rows = [], 0
-    for block in open_embeddings(path, modality=modality).blocks(4096):
-        blocks.append(np.asarray(block.vectors, np.float32))
-        rows += len(block.vectors)
-        if rows >= SAMPLE_ROWS:
-            break
-    return np.concatenate(blocks)
 
 
 def render(described: Spectrum, suggestion: dict[str, Any], shares: dict[str, Shares], width: int) -> list[str]:

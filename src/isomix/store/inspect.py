@@ -89,8 +89,8 @@ def _ledger(path: Path) -> dict[str, Any]:
     return {"what": "ledger of unreadable files", "table": os.fspath(table), "failures": _failures(failures)}
 
 
-def _failures(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    return [{"path": row["path"], "reason": row["reason"]} for row in rows]
+def _failures(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {row["path"]: row["reason"] for row in rows}
 
 
 def _short(space: Any) -> dict[str, Any]:

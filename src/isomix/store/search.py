@@ -95,7 +95,8 @@ class TableSearch:
     model : str, optional
         Where to load the table's model from, when it is not where it was. Default: the model that the table names.
     band : str or pair of int
-        Of the space ``isoclip``, as for :class:`isomix.IsoCLIP`. Default: the preset band of the table's model.
+        Of the space ``isoclip``, as for :class:`isomix.IsoCLIP`; ``"auto"`` looks at the table's embeddings. Default: the
+        preset band of the table's model.
     sentences : sequence of str, optional
         Bank of the space ``text-pca``. Default: everyday nouns in the model's own prompt.
     offline : bool
@@ -139,6 +140,11 @@ class TableSearch:
         """The space ``isoclip``; of the model, two tensors are read."""
         from isomix.spaces import IsoCLIP
 
+        if self.band == "auto":
+            from isomix.store.formats.base import SAMPLE_ROWS, first_rows
+
+            sample = first_rows(self.table.iter_embeddings(), SAMPLE_ROWS, self.table.metadata.embedding_dim)
+            return IsoCLIP(self.model.projectors, band="auto").fit(sample)
         band = self.table.metadata.model if self.band == "preset" else self.band
         pair = self.model.projectors
         return IsoCLIP(pair if pair.image_bias is None else pair.text_only(), band=band).fit()

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,14 @@ from isomix.errors import FileFormatError, IsomixError, IsomixWarning
 __all__ = [
     "HALVES",
     "RECORD_NAME",
+    "SAMPLE_ROWS",
     "Block",
     "Job",
     "Pairs",
     "Source",
     "check_floats",
     "content_mark",
+    "first_rows",
     "natural_key",
     "read_record",
     "reading",
@@ -39,6 +41,7 @@ RECORD_NAME = "isomix.json"
 MARKED_BYTES = 1 << 16
 HALVES = {"img_emb": "image", "text_emb": "text"}
 """Folders of a clip-retrieval folder, and whose embeddings they hold."""
+SAMPLE_ROWS = 20_000
 
 
 class Block(NamedTuple):
@@ -102,6 +105,21 @@ class Source(ABC):
     @abstractmethod
     def blocks(self, rows: int) -> Iterator[Block]:
         """All rows, in blocks of at most ``rows``."""
+
+    def sample(self, rows: int = SAMPLE_ROWS) -> NDArray[np.float32]:
+        """The first ``rows`` rows that have a direction, as float32 of shape (n, width): what a band is judged by."""
+        return first_rows((block.vectors for block in self.blocks(4096)), rows, self.width)
+
+
+def first_rows(blocks: Iterable[NDArray[Any]], rows: int, width: int) -> NDArray[np.float32]:
+    """The first ``rows`` rows of blocks that have a direction, as float32 of shape (n, width); later blocks are not read."""
+    found = [np.zeros((0, width), np.float32)]
+    for block in blocks:
+        vectors = np.asarray(block, np.float32)
+        found.append(vectors[np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)])
+        if sum(map(len, found)) >= rows:
+            break
+    return np.concatenate(found)[:rows]
 
 
 @dataclass(frozen=True)
