@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 from typing import Any
 
 from isomix.errors import MissingExtraError
 
-__all__ = ["first_line", "require", "require_open_clip"]
+__all__ = ["first_line", "keep_private", "require", "require_open_clip"]
+
+PRIVATE = {
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime: read when it is imported; later it has made a device id already
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, transformers, sentence-transformers
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DO_NOT_TRACK": "1",
+}
+"""What keeps the packages that isomix imports from reporting its use; a value that the user has set stays."""
+
+
+def keep_private() -> None:
+    """Switch off the telemetry of optional packages; they read the environment when they are imported."""
+    for name, value in PRIVATE.items():
+        os.environ.setdefault(name, value)
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
@@ -28,6 +43,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     MissingExtraError
         The module, or something it imports, is not installed.
     """
+    keep_private()
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import typer
 
+from isomix._extras import keep_private
 from isomix.cli import options
 
 Status = Literal["ok", "missing", "broken"]
@@ -87,6 +88,7 @@ def _package(module: str, extra: str) -> Finding:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, "missing" if extra != "base" else "broken", f"not installed (extra {extra})", install)
+    keep_private()
     try:
         importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - whatever a broken package raises is the finding
