@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -442,6 +444,69 @@ def test_two_tensors_come_by_range_requests(server: Hub) -> None:
     expect(projectors, "hf:org/model")
     assert projectors.logit_scale == pytest.approx(100.0)
     assert server.sent < 2000
+
+
+@pytest.mark.parametrize("commit", ["../../outside", "C:\\x", "main", "0" * 65, ""])
+def test_a_commit_that_is_no_hexadecimal_name_is_no_file_name(server: Hub, tmp_path: Path, commit: str) -> None:
+    server.commit = commit
+    expect(Projectors.from_pretrained("hf:org/model"), "hf:org/model")
+    written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.safetensors")]
+    assert written == ["cache/isomix/projectors/org--model/unknown.safetensors"]
+
+
+def test_a_tensor_of_terabytes_is_refused_before_it_is_asked_for(server: Hub) -> None:
+    huge = {"dtype": "F32", "shape": [1_000_000, 1_000_000], "data_offsets": [0, 4_000_000_000_000]}
+    header = json.dumps({"visual_projection.weight": huge, "text_projection.weight": huge}).encode()
+    server.files["model.safetensors"] = len(header).to_bytes(8, "little") + header
+    with pytest.raises(ModelError, match="announces 4,000,000,000,000 bytes"):
+        Projectors.from_pretrained("hf:org/model")
+
+
+def test_a_header_without_end_and_one_that_is_nested_without_end(server: Hub) -> None:
+    server.files["model.safetensors"] = (1 << 60).to_bytes(8, "little") + b"{}"
+    with pytest.raises(ModelError, match="no safetensors file"):
+        Projectors.from_pretrained("hf:org/model")
+    nested = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    server.files["model.safetensors"] = len(nested).to_bytes(8, "little") + nested
+    with pytest.raises(ModelError, match="damaged"):
+        Projectors.from_pretrained("hf:org/model")
+
+
+def test_a_sender_that_drips_is_given_up(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(hub, "_SLOWEST_BYTES_PER_SECOND", 1 << 30)
+
+    def drip(handler: BaseHTTPRequestHandler, count: int) -> bool:
+        if not handler.path.startswith("/content/"):
+            return False
+        first, last = (int(n) for n in handler.headers["Range"].removeprefix("bytes=").split("-"))
+        part = server.files["model.safetensors"][first : last + 1]
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {first}-{last}/9999")
+        handler.send_header("Content-Length", str(len(part)))
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # the client has gone
+            for byte in part:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(0.05)
+        return True
+
+    server.fault = drip
+    began = time.monotonic()
+    with pytest.raises(ModelError, match=r"bytes of model.safetensors in 0 seconds"):
+        Projectors.from_pretrained("hf:org/model")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1/model.safetensors", "file:///etc/hostname"])
+def test_redirects_stay_within_http(server: Hub, place: str) -> None:
+    def elsewhere(handler: BaseHTTPRequestHandler, count: int) -> bool:
+        respond(handler, 302, b"", {"Location": place})
+        return True
+
+    server.fault = elsewhere
+    with pytest.raises(ModelError, match=r"redirects to|answers 302"):
+        Projectors.from_pretrained("hf:org/model")
 
 
 def clip_b32() -> dict[str, np.ndarray]:

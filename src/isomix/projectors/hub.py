@@ -32,6 +32,10 @@ _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.5
 _TIMEOUT_SECONDS = 30.0
 _MAX_INDEX_BYTES = 50_000_000
+_MAX_READ_BYTES = 1 << 30  # of one tensor or header; the largest projectors that exist have a tenth of that
+_SLOWEST_BYTES_PER_SECOND = 20_000
+_GRACE_SECONDS = 60.0
+_COMMIT = re.compile(r"[0-9a-f]{6,64}")
 
 
 def is_offline(offline: bool) -> bool:
@@ -55,6 +59,8 @@ def cached_file(name: str, filename: str, revision: str | None = None) -> Path |
     repository = hub / f"models--{name.replace('/', '--')}"
     reference = repository / "refs" / (revision or "main")
     commit = reference.read_text().strip() if reference.is_file() else revision
+    if commit and not _COMMIT.fullmatch(commit):  # it becomes part of a path
+        return None
     path = repository / "snapshots" / commit / filename if commit else None
     return path if path is not None and path.is_file() else None
 
@@ -190,13 +196,26 @@ class _Repository:
     def _read(self, filename: str, start: int, stop: int) -> bytes:
         """Bytes ``start`` to ``stop - 1``; an interrupted transfer goes on where it broke off."""
         data = bytearray()
+        if stop - start > _MAX_READ_BYTES:
+            raise ModelError(
+                f"{filename} of {self.name!r} announces {stop - start:,} bytes for one tensor or header, expected at most "
+                f"{_MAX_READ_BYTES:,}: its header is wrong, or it is no CLIP-like model. Do not use this file."
+            )
+        seconds = _GRACE_SECONDS + (stop - start) / _SLOWEST_BYTES_PER_SECOND
+        deadline = time.monotonic() + seconds
 
         def go_on() -> bytes | None:
             first = start + len(data)
             with self._request(filename, {"Range": f"bytes={first}-{stop - 1}"}) as answer:
                 self._check_range(answer, filename, first, stop)
-                while piece := answer.read(min(1 << 20, stop - start - len(data))):
+                while piece := answer.read1(min(1 << 20, stop - start - len(data))):
                     data.extend(piece)
+                    if time.monotonic() > deadline:
+                        raise ModelError(
+                            f"{self._endpoint} sent {len(data):,} of {stop - start:,} bytes of {filename} in {seconds:.0f} "
+                            "seconds. Try again later, another mirror (HF_ENDPOINT), or download the model's folder "
+                            "elsewhere and name the folder instead."
+                        )
             return bytes(data) if len(data) == stop - start else None
 
         return self._persist(filename, go_on)
@@ -260,7 +279,9 @@ class _Repository:
         return answer
 
     def _note(self, headers: Any) -> None:
-        self.commit = headers.get("X-Repo-Commit") or self.commit
+        commit = headers.get("X-Repo-Commit") or ""
+        if _COMMIT.fullmatch(commit):  # it becomes the name of a file
+            self.commit = commit
 
     def _refuse(self, error: urllib.error.HTTPError, filename: str) -> None:
         """Turn a final answer into our error; what may pass (busy, server trouble) is left to be tried again."""
@@ -283,13 +304,18 @@ class _Repository:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects; the hub names the commit in the redirect itself, not in the answer behind it."""
+    """Follows redirects within HTTP; the hub names the commit in the redirect itself, not in the answer behind it."""
 
     def __init__(self, note: Any) -> None:
         self._note = note
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         self._note(headers)
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.startswith(allowed):
+            raise ModelError(
+                f"{req.full_url} redirects to {newurl!r}, expected {' or '.join(allowed)}. Do not use this server."
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
