@@ -1,7 +1,7 @@
 """Throughput of ``adapt`` on stored float16 vectors, as a fraction of the bare float32 product on arrays in memory.
 
 Each round measures both, one after the other, so that a busy machine slows both; the median of the rounds' ratios
-counts. Run: python benches/bench_adapt.py [--rows 1000000] [--layout npy] [--json]
+counts. Run: python benches/bench_adapt.py [--rows 1000000] [--json]
 """
 
 from __future__ import annotations

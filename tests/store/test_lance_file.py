@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from isomix.errors import TableError
+from isomix.errors import FileFormatError, InputError, TableError
 from isomix.spaces import IsoCLIP
 from isomix.store import EmbeddingTable, adapt_column, embed
 from isomix.store.lance_file import LanceFile
@@ -83,3 +84,22 @@ def test_messages_do_not_name_lance_s_own_source(tmp_path):
     with pytest.raises(TableError, match="could not be opened") as raised:
         LanceFile(tmp_path / "t.lance").count()
     assert ".rs:" not in str(raised.value)
+
+
+def test_damaged_tables_give_errors_of_ours_only(golden, tmp_path, rng):
+    files = sorted((golden / "photos.lance").rglob("*.*"))
+    for case in range(30):
+        copy = shutil.copytree(golden / "photos.lance", tmp_path / f"{case}.lance")
+        file = copy / files[rng.integers(len(files))].relative_to(golden / "photos.lance")
+        content = bytearray(file.read_bytes())
+        place = int(rng.integers(len(content)))
+        if case % 2:
+            content[place : place + 8] = rng.bytes(8)
+        else:
+            del content[place:]
+        file.write_bytes(content)
+        with contextlib.suppress(TableError, FileFormatError, InputError):
+            table = EmbeddingTable.open(copy)
+            table.rows()
+            table.embeddings()
+            table.rows([0, 3])

@@ -170,6 +170,10 @@ def test_tables_that_are_none(tmp_path):
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": 1}', "cannot be used"),
+        (json.dumps(asdict(METADATA) | {"derived": [1]}), "cannot be used"),
+        (json.dumps(asdict(METADATA) | {"derived": {"iso": 3}}), "cannot be used"),
+        (json.dumps(asdict(METADATA) | {"root": None}), "cannot be used"),
+        ("[" * 100_000, "cannot be read"),
     ],
 )
 def test_metadata_that_cannot_be_used(tmp_path, text, message):

@@ -85,7 +85,7 @@ class TableMetadata:
         try:
             values = json.loads(text)
             version = values.get("format")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise TableError(f"{where}: its isomix metadata cannot be read ({error}).") from error
         if version != FORMAT_VERSION:
             raise TableError(
@@ -93,9 +93,20 @@ class TableMetadata:
                 f"(written by isomix {values.get('isomix_version', 'unknown')}). Install a matching isomix."
             )
         try:
-            return cls(**values)
+            found = cls(**values)
         except TypeError as error:
             raise TableError(f"{where}: its isomix metadata cannot be used ({error}).") from error
+        texts = (found.model, found.fingerprint, found.projectors, found.root)
+        objects = (found.preprocessing, found.derived, found.space or {}, *_values(found.derived))
+        if not (all(isinstance(v, str) for v in texts) and all(isinstance(v, Mapping) for v in objects)):
+            raise TableError(
+                f"{where}: its isomix metadata cannot be used (a value of another type). Make the table again."
+            )
+        return found
+
+
+def _values(mapping: Any) -> tuple[Any, ...]:
+    return tuple(mapping.values()) if isinstance(mapping, Mapping) else ()
 
 
 def arrow() -> Any:
