@@ -27,7 +27,7 @@ def iso(rng):
     return IsoCLIP(Projectors(rng.normal(size=(12, 18)), rng.normal(size=(12, 10))), band=(2, 1)).fit()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def clip():
     torch.manual_seed(0)
     config = CLIPConfig(
