@@ -6,6 +6,7 @@ What is promised to the bit is compared to the bit; the rest as closely as float
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_more_threads(reference, tmp_path: Path) -> None:
 def test_blocks_of_a_search(sizes: tuple[int, int]) -> None:
     from isomix.neighbors import search
 
-    rows, *_ = probe.inputs()
+    rows = probe.inputs()[0][250:350]  # with ties
     for options in ({}, {"exclude_self": True}, {"normalize": False}):
         wanted = search(rows, rows, 8, **options)
         found = search(rows, rows, 8, query_block=sizes[0], gallery_block=sizes[1], **options)
@@ -72,11 +73,8 @@ def test_blocks_of_a_search(sizes: tuple[int, int]) -> None:
 
 
 def test_blocks_of_adapt(reference) -> None:
-    (small, whole) = (reference[f"adapted{number}.npy!"] for number in range(2))
-    assert small.shape == whole.shape
-    header = len(small) - 600 * (len(small) // 600 // 2 * 2)
-    rows = [np.frombuffer(part[header:].tobytes(), np.float16).astype(np.float32) for part in (small, whole)]
-    np.testing.assert_allclose(*rows, atol=1e-3)
+    small, whole = (np.load(io.BytesIO(reference[f"adapted{number}.npy!"].tobytes())) for number in range(2))
+    np.testing.assert_allclose(small, whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
