@@ -67,6 +67,7 @@ format: setup  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 
 study: setup  ## the experiments behind docs/: automatic bands, and weights from the shots, against the best ones
+	$(BIN)/python studies/text_projector.py
 	$(BIN)/python studies/bands.py
 	$(BIN)/python studies/fewshot.py
 

@@ -21,7 +21,7 @@ from isomix.linalg import normalize_rows
 from isomix.metrics import retrieval_metrics
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
-from isomix.spaces.band_selection import decide
+from isomix.spaces.band_comparison import decide
 from isomix.spaces.bands import Band
 from isomix.spaces.spectrum import spectrum
 from training.config import load_section
@@ -199,7 +199,7 @@ def _choose(
 ) -> tuple[Band, dict[str, Any]]:
     """The band for one modality, and what speaks for it."""
     grid = Grid(encoder.projectors, _features(task, encodings), modality)
-    chosen = decide(grid.precisions(task.thinned(settings.grid_queries)), "mean average precision")
+    chosen = decide(grid.precisions(task.thinned(settings.grid_queries)))
     return chosen.band, {
         "band": chosen.band,
         "best": chosen.best,

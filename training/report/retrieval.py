@@ -11,7 +11,7 @@ from isomix._arrays import Floats, blocks
 from isomix.linalg import normalize_rows
 from isomix.metrics import average_precisions, bootstrap_intervals
 from isomix.projectors import Projectors
-from isomix.spaces.band_selection import band_grid
+from isomix.spaces.band_comparison import band_grid
 from isomix.spaces.bands import Band
 from isomix.spaces.operator import InterModalOperator
 from training.report.tasks import Task

@@ -75,7 +75,8 @@ def fit_method(spec: str, context: Context) -> Fitted:
     spec : str
         A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the preset band),
         ``"isoclip:auto"`` (chosen from the gallery and the bank, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
-        ``"pca-whitening:128"`` (components).
+        ``"pca-whitening:128"`` (components), ``"text-pca:auto"`` (chosen as the band is); ``"text-pca-cliff"`` is Text PCA
+        once the projectors' cliff is cut.
     context : Context
 
     Raises
@@ -97,7 +98,7 @@ def check_methods(specs: Sequence[str]) -> None:
 
 def reads_bank(spec: str) -> bool:
     """Whether what a method does depends on the bank, which then belongs to the identity of a run."""
-    return spec.partition(":")[0] == "text-pca" or spec in ("isoclip:auto", "isoclip-control:auto")
+    return spec.partition(":")[0] in ("text-pca", "text-pca-cliff") or spec in ("isoclip:auto", "isoclip-control:auto")
 
 
 def _plain(argument: str, context: Context) -> Fitted:
@@ -124,12 +125,17 @@ def _whitening(kind: type[PCAWhitening]) -> Callable[[str, Context], Fitted]:
     return fit
 
 
-def _text_pca(argument: str, context: Context) -> Fitted:
-    bank = context.bank()
-    fitted = _on_embeddings(TextPCA(_integer("text-pca", argument)).fit(bank.embeddings))
-    return Fitted(
-        fitted.gallery, fitted.queries, {**fitted.description, "bank": bank.name, "bank_size": len(bank.embeddings)}
-    )
+def _text_pca(argument: str, context: Context, *, behind_the_cliff: bool = False) -> Fitted:
+    projectors = None
+    if behind_the_cliff:
+        projectors = context.require_backbone("text-pca-cliff").projectors
+    bank, automatic = context.bank(), argument == "auto"
+    space = TextPCA("auto" if automatic else _integer("text-pca", argument), projectors=projectors)
+    fitted = _on_embeddings(space.fit(bank.embeddings, gallery=context.gallery.embeddings if automatic else None))
+    description = {**fitted.description, "bank": bank.name, "bank_size": len(bank.embeddings)}
+    if behind_the_cliff:
+        description["cliff"] = space.cliff_
+    return Fitted(fitted.gallery, fitted.queries, description)
 
 
 def _isoclip(argument: str, context: Context, *, turned: bool = False) -> Fitted:
@@ -193,6 +199,7 @@ METHODS: dict[str, Callable[[str, Context], Fitted]] = {
     "oti": _inversion("oti"),
     "ovi": _inversion("ovi"),
     "text-pca": _text_pca,
+    "text-pca-cliff": partial(_text_pca, behind_the_cliff=True),
     "isoclip": _isoclip,
     "isoclip-control": partial(_isoclip, turned=True),
     "random-directions": _random_directions,

@@ -130,7 +130,7 @@ Space = Annotated[
     SpaceName,
     typer.Option(
         "--space",
-        help="auto: sentences search the plain space, and pictures isoclip where there is a band for the model.",
+        help="auto: sentences search the plain space, and pictures isoclip.",
     ),
 ]
 SavedSpace = Annotated[

@@ -60,11 +60,8 @@ def suggest(operator: InterModalOperator, images: Any) -> dict[str, Any]:
     """The automatic band for images, and what speaks for it."""
     from isomix.spaces.band_selection import automatic_band
 
-    source, evidence, band = automatic_band(operator, images)
-    found: dict[str, Any] = {**band._asdict(), "from": source}
-    if evidence is not None:
-        found |= {"gain": evidence.gain, "standard_error": evidence.standard_error, "strong": evidence.strong}
-    return found
+    choice = automatic_band(operator, images)
+    return choice.band._asdict() | choice.to_dict()
 
 
 def render(described: Spectrum, suggestion: dict[str, Any], shares: dict[str, Shares], width: int) -> list[str]:
@@ -78,19 +75,10 @@ def render(described: Spectrum, suggestion: dict[str, Any], shares: dict[str, Sh
     ]
     for modality, band in described.preset.items():
         lines.append(f"preset for {modality:<8}{band}   ({band.words(described.rank)})")
-    lines.append(f"suggested band     {suggestion['k_top']}/{suggestion['k_bottom']}   ({_why(suggestion)})")
+    lines.append(f"suggested band     {suggestion['k_top']}/{suggestion['k_bottom']}   ({suggestion['why']})")
     if shares:
         lines += ["", *_share_table(described, shares)]
     return [*lines, "", *_terminal_plot(described, width)]
-
-
-def _why(suggestion: dict[str, Any]) -> str:
-    if "gain" not in suggestion:
-        return "from the spectrum alone; --images gives more"
-    gain, error = suggestion["gain"], suggestion["standard_error"]
-    if not suggestion["strong"]:
-        return "no cut stands out among these embeddings"
-    return f"neighbour contrast +{gain:.2f} ± {error:.2f}"
 
 
 def _share_table(described: Spectrum, shares: dict[str, Shares]) -> list[str]:

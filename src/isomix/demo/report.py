@@ -96,10 +96,9 @@ def _heading(table: Table, group: GroupResult, columns: int) -> None:
 
 
 def _band_note(tour: Tour) -> str:
-    band = tour.settings.get("band")
-    if band is None:
-        return ""
-    origin = "preset, chosen on other data" if band["chosen_by"] == "preset" else "given"
+    band = tour.settings["band"]
+    origin = {"preset": "preset, chosen on other data", "given": "given"}.get(band["chosen_by"], "")
+    origin = origin or f"no preset, so the automatic band ({_plain(band['why'])})"
     name = f"IsoCLIP ({band['k_top']}, {band['k_bottom']})"
     return f" {name}: singular directions cut at the top and bottom of {band['of']}; {origin}."
 

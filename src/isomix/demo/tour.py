@@ -23,10 +23,12 @@ from isomix.demo.measure import Accuracy, Retrieval, Vectors, measure_few_shot, 
 from isomix.demo.sheet import ISOCLIP, PLAIN, Pictures, neighbour_sheet
 from isomix.encoders import Encoder, load_encoder
 from isomix.encoders.prompts import check_templates, class_name, default_templates, nouns
-from isomix.errors import BandError, InputError
+from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.plotting.plots import plot_accuracy, plot_spectrum
 from isomix.spaces import IsoCLIP, TextPCA
+from isomix.spaces.bands import default_band
+from isomix.spaces.gallery_sample import MIN_ROWS
 from isomix.spaces.spectrum import spectrum
 from isomix.store import EmbeddingTable, embed
 
@@ -106,7 +108,7 @@ def run_tour(
     output : path-like
         Folder for tables, figures and ``results.json``; created if need be.
     band : str or pair of int
-        Of IsoCLIP. Default: the preset band of the model; without one, IsoCLIP is skipped.
+        Of IsoCLIP. Default: the preset band of the model; without one, the automatic band of the pictures' embeddings.
     template : str, optional
         Sentence around a class name, with ``{}``. Default: the name alone for the embedded model,
         ``"a photo of a {}."`` for others.
@@ -150,15 +152,28 @@ def run_tour(
     tour = Tour(_settings(encoder, images, template, draws, seed))
     # Many small products: threads cost more than they give, many times as much on busy cores.
     with threadpool_limits(limits=1, user_api="blas"):
-        iso = _fit_isoclip(encoder, band, tour)
+        chosen = default_band(encoder.projectors.source) if band == "preset" else band
+        iso = (
+            None if chosen == "auto" else IsoCLIP(encoder.projectors, chosen).fit()
+        )  # an impossible band is said at once
         log(f"text: {len(nouns())} nouns for Text PCA")
-        text_pca = TextPCA().fit(encoder.encode_text([template.replace("{}", noun) for noun in nouns()]).embeddings)
+        bank = encoder.encode_text([template.replace("{}", noun) for noun in nouns()]).embeddings
+        text_pca = TextPCA(projectors=encoder.projectors).fit(bank)
         folder.mkdir(parents=True, exist_ok=True)
-        embedded = []
+        tables = []
         for group in groups:
             log(f"{group.name}: embedding {group.folder.name}")
-            pictures, failed = _embed(group, files[f"table of {group.name}"], encoder, iso, text_pca, overwrite)
+            table, failed = _embed(group, files[f"table of {group.name}"], encoder, overwrite)
             tour.unreadable += failed
+            tables.append(table)
+        if iso is None:
+            iso = _automatic(encoder, tables)
+        tour.settings["band"] = {**iso.band_.to_dict(iso.rank_), "chosen_by": iso.band_source_}
+        if iso.band_evidence_ is not None:
+            tour.settings["band"]["why"] = iso.band_evidence_["why"]
+        embedded = []
+        for group, table in zip(groups, tables, strict=True):
+            pictures = _pictures(group, table, iso, text_pca)
             embedded.append(pictures)
             log(f"{group.name}: measuring {len(pictures.paths)} pictures")
             tour.groups.append(_measure(pictures, encoder, template, draws, seed, tour))
@@ -214,39 +229,35 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _fit_isoclip(encoder: Encoder, band: str | tuple[int, int], tour: Tour) -> IsoCLIP | None:
-    try:
-        iso = IsoCLIP(encoder.projectors, band).fit()
-    except BandError as error:
-        if band != "preset":
-            raise
-        tour.skipped.append(f"IsoCLIP: {error}")
-        return None
-    tour.settings["band"] = {**iso.band_.to_dict(iso.rank_), "chosen_by": iso.band_source_}
-    return iso
-
-
-def _embed(
-    group: Group, path: Path, encoder: Encoder, iso: IsoCLIP | None, text_pca: TextPCA, overwrite: bool
-) -> tuple[Pictures, int]:
+def _embed(group: Group, path: Path, encoder: Encoder, overwrite: bool) -> tuple[EmbeddingTable, int]:
     report = embed(group.folder, path, encoder, labels="folders", keep_features=True, overwrite=overwrite)
     table = EmbeddingTable.open(path, encoder)
+    if table.count < 2:
+        raise InputError(f"{group.folder} holds {table.count} readable picture(s), expected at least 2.")
+    return table, report.failed + report.known_failures
+
+
+def _automatic(encoder: Encoder, tables: list[EmbeddingTable]) -> IsoCLIP:
+    """The automatic band of all pictures; of the spectrum alone if they are too few."""
+    column = "embedding" if encoder.projectors.image_bias is None else "feature"
+    rows = np.concatenate([table.embeddings(column) for table in tables]).astype(np.float32)
+    return IsoCLIP(encoder.projectors, "auto").fit(rows if len(rows) >= MIN_ROWS else None)
+
+
+def _pictures(group: Group, table: EmbeddingTable, iso: IsoCLIP, text_pca: TextPCA) -> Pictures:
     rows = table.rows(columns=["path", "label"])
-    if len(rows) < 2:
-        raise InputError(f"{group.folder} holds {len(rows)} readable picture(s), expected at least 2.")
     stored = normalize_rows(table.embeddings().astype(np.float32))
     paths = [table.root / row["path"] for row in rows]
     spaces: dict[str, Vectors] = {PLAIN: stored, "pre-projection features": normalize_rows(table.embeddings("feature"))}
-    if iso is not None:
-        name = f"{ISOCLIP} ({iso.band_.k_top}, {iso.band_.k_bottom})"
-        # Stored embeddings are enough, unless the head is affine.
-        affine = iso.operator_ is None
-        spaces[name] = iso.transform_features(table.embeddings("feature")) if affine else iso.transform(stored)
+    # Stored embeddings are enough, unless the head is affine.
+    affine = iso.operator_ is None
+    name = f"{ISOCLIP} ({iso.band_.k_top}, {iso.band_.k_bottom})"
+    spaces[name] = iso.transform_features(table.embeddings("feature")) if affine else iso.transform(stored)
     spaces[f"Text PCA ({text_pca.n_components_})"] = text_pca.transform(stored)
     spaces[PIXELS] = pixel_vectors(paths)
     labels = [row["label"] for row in rows]
     named = np.array([class_name(label) for label in labels]) if all(labels) else None
-    return Pictures(group, paths, named, spaces), report.failed + report.known_failures
+    return Pictures(group, paths, named, spaces)
 
 
 def _measure(pictures: Pictures, encoder: Encoder, template: str, draws: int, seed: int, tour: Tour) -> GroupResult:
@@ -290,12 +301,12 @@ def _measure(pictures: Pictures, encoder: Encoder, template: str, draws: int, se
     return result
 
 
-def _draw_figures(tour: Tour, files: dict[str, Path], encoder: Encoder, iso: IsoCLIP | None) -> None:
+def _draw_figures(tour: Tour, files: dict[str, Path], encoder: Encoder, iso: IsoCLIP) -> None:
     """Draw the spectrum and the accuracies; an earlier figure with nothing to replace it goes, and leaves ``files``."""
     described = spectrum(encoder.projectors, seed=tour.settings["seed"])
     for name in ("spectrum", "spectrum as a picture"):
         title = f"{encoder.spec}: singular values of the inter-modal operator"
-        plot_spectrum(described, files[name], title=title, band=iso.band_ if iso else None)
+        plot_spectrum(described, files[name], title=title, band=iso.band_)
     for result in tour.groups:
         name = f"accuracy on {result.name}"
         if not result.few_shot:

@@ -15,7 +15,7 @@ from isomix._estimators import check_fitted
 from isomix.errors import InputError, ModalityError, ModelError
 from isomix.projectors import Projectors
 from isomix.projectors.side import Side, check_modality
-from isomix.spaces.band_selection import Choice, automatic_band
+from isomix.spaces.band_selection import automatic_band
 from isomix.spaces.bands import Band, check_band, parse_band, preset_band
 from isomix.spaces.base import Space
 from isomix.spaces.operator import FORMS, InterModalOperator
@@ -35,10 +35,9 @@ class IsoCLIP(Space):
         The model's image and text projector. The text projector alone is enough for stored embeddings: see Notes.
     band : str or pair of int, default "preset"
         Which singular directions to cut. ``"preset"``: the band of the backbone that ``projectors.source`` names.
-        ``"150/50"`` or ``(150, 50)``: so many of the largest and of the smallest singular values. ``"auto"``: chosen in
-        ``fit`` from labelled embeddings (mean average precision), from unlabelled ones and a bank of sentences (the
-        nearest sentence for a label), or from the spectrum: what stands out at its top is cut, if unlabelled embeddings,
-        where there are any, do not speak against it (neighbour contrast); ``band_evidence_`` holds what speaks for it.
+        ``"150/50"`` or ``(150, 50)``: so many of the largest and of the smallest singular values. ``"auto"``: a prior from
+        the spectrum, which stored embeddings confirm or refuse and labels or a bank of sentences move; ``band_evidence_``
+        says what decided (:mod:`isomix.spaces.band_selection`).
         Another string: the preset band of the backbone of that name, e.g. ``"openai/clip-vit-base-patch32"``.
     modality : {"image", "text"}, default "image"
         Which embeddings are compared with one another. Vectors of an adapted modality must not be compared with the
@@ -58,8 +57,8 @@ class IsoCLIP(Space):
         The (k_top, k_bottom) used.
     band_source_ : {"given", "preset", "labels", "sentences", "embeddings", "spectrum"}
         What decided the band.
-    band_evidence_ : Choice or None
-        Scores behind a band chosen from embeddings (:class:`isomix.spaces.band_selection.Choice`).
+    band_evidence_ : dict or None
+        Of ``band="auto"``: what was decided and why, as a few JSON values; saved with the space.
     directions_ : ndarray of float64, shape (d_in, r - k_top - k_bottom)
         U_k: the kept singular directions of the pre-projection features of this modality; without the image projector,
         of the embeddings.
@@ -133,8 +132,8 @@ class IsoCLIP(Space):
         y : array_like, shape (n,), optional
             Their labels, if there are any.
         bank : array_like, shape (m, d), optional
-            Embeddings of the other modality, such as a few hundred sentences: without labels, the nearest of them stands
-            in for the label. Better than nothing at all (``docs/bands.md``).
+            Embeddings of the other modality, such as a few hundred sentences: without labels, embeddings that mean the
+            same of them are relevant to each other.
 
         Returns
         -------
@@ -152,7 +151,7 @@ class IsoCLIP(Space):
         self.form_ = operator.form
         # With the identity for the image side, image and text embeddings have the same directions.
         modality = "image" if self.form_ == "text projector alone" else self.modality
-        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(operator, X, y, modality, bank)
+        self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(operator, X, y, bank)
         kept = self.band_.kept(self.rank_)
         self.directions_ = np.ascontiguousarray(operator.directions(modality)[:, kept])
         left = self._left(operator.projected(modality, kept))
@@ -171,14 +170,14 @@ class IsoCLIP(Space):
         operator: InterModalOperator,
         X: ArrayLike | None,
         y: ArrayLike | None,
-        modality: str,
         bank: ArrayLike | None,
-    ) -> tuple[str, Choice | None, Band]:
+    ) -> tuple[str, dict[str, Any] | None, Band]:
         band = parse_band(self.band)
         if isinstance(band, Band):
             return "given", None, check_band(band, operator.rank)
         if band == "auto":
-            return automatic_band(operator, X, y, modality, bank)
+            choice = automatic_band(operator, X, y, self.modality, bank)
+            return choice.source, choice.to_dict(), choice.band
         name = self.projectors.source if band == "preset" else band
         return "preset", None, check_band(preset_band(name, self.modality), operator.rank)
 
@@ -327,6 +326,7 @@ class IsoCLIP(Space):
             "rank": self.rank_,
             "band_source": self.band_source_,
             "form": self.form_,
+            **({} if self.band_evidence_ is None else {"band_evidence": self.band_evidence_}),
             **self.projectors.parameters(),
         }
 
@@ -386,6 +386,7 @@ class IsoCLIP(Space):
         space.operator_ = tensors.get("operator")
         space.offset_ = None
         source = parameters["band_source"]
-        space.band_source_, space.band_evidence_ = {"published": "preset"}.get(source, source), None
+        space.band_source_ = {"published": "preset"}.get(source, source)
+        space.band_evidence_ = parameters.get("band_evidence")
         space.n_components_, space.n_features_in_ = sizes["k"], sizes["d"]
         return space

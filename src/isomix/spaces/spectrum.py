@@ -19,11 +19,20 @@ from isomix.spaces.operator import InterModalOperator
 __all__ = [
     "Shares",
     "Spectrum",
+    "cliff",
     "direction_shares",
     "effective_rank",
     "leading_outliers",
+    "prior_band",
     "spectrum",
 ]
+
+PRIOR_TOP = 150 / 512
+"""Share of the directions that the prior cuts at the top: the preset of OpenAI's ViT-B/32."""
+FALL = 0.04
+"""The cliff starts where a singular value is this share below the line through the middle of the spectrum."""
+FLAT = 1.75
+"""S[r/4] / S[3r/4] of a trained CLIP is at most this."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,61 @@ def leading_outliers(singular_values: Doubles, jump: float = 1.5) -> int:
     head = singular_values[: first + 1]
     jumps = np.flatnonzero(head[:-1] >= jump * head[1:]) if len(head) > 1 else np.zeros(0, int)
     return int(jumps[-1]) + 1 if jumps.size else 0
+
+
+def cliff(singular_values: Doubles) -> int:
+    """Number of singular values at the end of the spectrum that lie below its cliff: k_bottom from the spectrum alone.
+
+    A straight line is fitted to the middle half of the values and continued to the end; the cliff begins behind the last
+    value that is at most 4 % below it. 50 on OpenAI's ViT-B/32 text projector, 0 on power laws and on the embedded model
+    (``docs/bands.md``).
+
+    Parameters
+    ----------
+    singular_values : ndarray of float64, shape (r,)
+        Descending.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cliff(np.r_[np.linspace(4, 3, 90), np.linspace(2, 0, 10)]), cliff(np.linspace(4, 3, 90))
+    (10, 0)
+    """
+    S, rank = singular_values, len(singular_values)
+    if rank < 8:
+        return 0
+    index = np.arange(rank)
+    middle = slice(rank // 4, 3 * rank // 4)
+    slope, start = np.polyfit(index[middle], S[middle], 1)
+    standing = np.flatnonzero((1 - FALL) * (slope * index + start) <= S)
+    return rank - 1 - int(standing[-1])
+
+
+def prior_band(singular_values: Doubles) -> Band | None:
+    """The band for images that a spectrum like that of a trained CLIP suggests, before any embedding is seen.
+
+    Such a spectrum has a flat middle that ends in a cliff: S[r/4] ≤ 1.75 S[3r/4] (1.2 to 1.4 for three trained projectors,
+    2.2 and more for random matrices), and a :func:`cliff` of r/64 values at least. Then 150/512 of the directions are cut at
+    the top and the cliff at the bottom, which for OpenAI's ViT-B/32 is the preset, 150/50. None for any other spectrum.
+
+    Parameters
+    ----------
+    singular_values : ndarray of float64, shape (r,)
+        Descending.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prior_band(np.r_[np.linspace(4, 3, 116), np.linspace(2, 0, 12)])
+    Band(k_top=38, k_bottom=12)
+    >>> prior_band(np.linspace(2, 0.01, 64)) is None
+    True
+    """
+    S, rank = singular_values, len(singular_values)
+    bottom = cliff(S)
+    if rank < 32 or bottom < rank / 64 or S[rank // 4] > FLAT * S[3 * rank // 4]:
+        return None
+    return Band(min(round(PRIOR_TOP * rank), rank - bottom - rank // 16), bottom)
 
 
 def spectrum(pair: Projectors | InterModalOperator, *, seed: int = 0) -> Spectrum:

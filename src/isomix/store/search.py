@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from isomix._arrays import as_matrix, check_integer
 from isomix.encoders.images import image_extensions
 from isomix.encoders.lazy import LazyEncoder
-from isomix.errors import BandError, InputError, ModalityError
+from isomix.errors import InputError, MissingExtraError, ModalityError, ModelError
 from isomix.neighbors import search
 from isomix.store.scan import source_file
 from isomix.store.table import EmbeddingTable, check_is_plain
@@ -96,7 +96,7 @@ class TableSearch:
         Where to load the table's model from, when it is not where it was. Default: the model that the table names.
     band : str or pair of int
         Of the space ``isoclip``, as for :class:`isomix.IsoCLIP`; ``"auto"`` looks at the table's embeddings. Default: the
-        preset band of the table's model.
+        preset band of the table's model, the automatic one where there is none.
     sentences : sequence of str, optional
         Bank of the space ``text-pca``. Default: everyday nouns in the model's own prompt.
     offline : bool
@@ -140,14 +140,23 @@ class TableSearch:
         """The space ``isoclip``; of the model, two tensors are read."""
         from isomix.spaces import IsoCLIP
 
-        if self.band == "auto":
+        pair, band, sample = self.model.projectors, self.band, None
+        if band == "preset":
+            band = self.table.metadata.model if self._has_preset else "auto"
+        if band == "auto":
+            from isomix.spaces.gallery_sample import MIN_ROWS
             from isomix.store.formats.base import SAMPLE_ROWS, first_rows
 
             sample = first_rows(self.table.iter_embeddings(), SAMPLE_ROWS, self.table.metadata.embedding_dim)
-            return IsoCLIP(self.model.projectors, band="auto").fit(sample)
-        band = self.table.metadata.model if self.band == "preset" else self.band
-        pair = self.model.projectors
-        return IsoCLIP(pair if pair.image_bias is None else pair.text_only(), band=band).fit()
+            if len(sample) < MIN_ROWS and self.band == "preset":
+                sample = None  # nobody asked for a choice: the spectrum has to do
+        return IsoCLIP(pair if pair.image_bias is None else pair.text_only(), band=band).fit(sample)
+
+    @cached_property
+    def _has_preset(self) -> bool:
+        from isomix.spaces.bands import default_band
+
+        return default_band(self.table.metadata.model) == "preset"
 
     @cached_property
     def text_pca(self) -> TextPCA:
@@ -159,7 +168,8 @@ class TableSearch:
             from isomix.encoders.prompts import default_templates, nouns
 
             sentences = [default_templates(self.encoder)[0].format(noun) for noun in nouns()]
-        return TextPCA().fit(self.encoder.encode_text(sentences, show_progress_bar=False).embeddings)
+        bank = self.encoder.encode_text(sentences, show_progress_bar=False).embeddings
+        return TextPCA(projectors=self.model.projectors).fit(bank)
 
     def read(self, names: Sequence[str], *, max_megapixels: float = 100.0) -> tuple[list[Query], dict[str, str]]:
         """Find out what each query is, and embed it.
@@ -297,8 +307,8 @@ class TableSearch:
         k : int
             Hits per query.
         space : {"auto", "plain", "isoclip", "text-pca"}
-            ``auto``: sentences in the plain space; everything else in ``isoclip`` if there is a band for the table's model, and
-            in the plain space if not.
+            ``auto``: sentences in the plain space; everything else in ``isoclip``, or in the plain space where the model has
+            no preset band and the automatic one cuts nothing.
         with_self : bool
             Let a query that is in the table find itself.
 
@@ -312,7 +322,7 @@ class TableSearch:
         ModalityError
             A sentence in an adapted space.
         BandError
-            ``isoclip``, and there is no preset band for the model and none is given.
+            ``isoclip``, and the band that was given is none.
         """
         k = check_integer(k, "k", minimum=1)
         if space not in SPACE_NAMES:
@@ -343,20 +353,27 @@ class TableSearch:
 
     def _no_isoclip(self) -> str:
         """Why image queries stay in the plain space by default; empty when they do not."""
-        if self.band == "preset":
-            from isomix.spaces import preset_band
-
-            try:
-                preset_band(self.table.metadata.model)
-            except BandError:
-                return "there is no preset band for this model; give --band"
-        return ""
+        if self.band != "preset" or self._has_preset:
+            return ""
+        none = "there is no preset band for this model"
+        try:
+            band = self.isoclip.band_
+        except (ModelError, MissingExtraError) as error:
+            return f"{none}, and its projectors cannot be read for an automatic one ({error})"
+        return "" if band != (0, 0) else f"{none}, and the automatic one cuts nothing"
 
     def _note(self, space: str) -> str:
         if space == "isoclip":
+            source = self.isoclip.band_source_
+            chosen = source if self.isoclip.band_evidence_ is None else f"automatic, from the {source}"
+            if self.band == "preset" and not self._has_preset:
+                chosen = f"no preset, so {chosen}"
             made_from = "" if self.isoclip.form_ == "exact" else f", from the {self.isoclip.form_}"
-            return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {self.isoclip.band_source_}{made_from}"
-        return f"Text PCA, {self.text_pca.n_components_} directions" if space == "text-pca" else ""
+            return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {chosen}{made_from}"
+        if space != "text-pca":
+            return ""
+        cut = f", {self.text_pca.cliff_} directions behind the cliff cut" if self.text_pca.cliff_ else ""
+        return f"Text PCA, {self.text_pca.n_components_} directions{cut}"
 
     def _nearest(self, vectors: Vector, space: str, k: int) -> tuple[Vector, NDArray[np.int64]]:
         if space == "plain":
