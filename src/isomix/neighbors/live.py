@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from isomix._arrays import Doubles, as_matrix, blocks, check_integer
 from isomix.errors import InputError
 
-__all__ = ["BLOCK", "LiveRanking", "Ranking", "places", "rank_similarities", "similarities"]
+__all__ = ["BLOCK", "LiveRanking", "Ranking", "places", "rank_rows", "rank_similarities", "similarities"]
 
 BLOCK = 16
 RESCORED = 200
@@ -140,14 +140,12 @@ class LiveRanking:
         start, stop = self._check(k_top, k_bottom)
         Q = np.asarray(as_matrix(queries, "queries", width=self._X.shape[1], nonzero_rows=True), np.float64)
         band = slice(start, stop)
-        own = None if without is None else np.asarray(without, np.int64)
         k = min(check_integer(k, "k", minimum=1), self.count)
         with _one_thread_each():
             towards, lengths = self._towards(Q, band)
             units = towards / np.maximum(lengths, 1e-300)[:, None]
             scores = similarities(self._X, units, self._inverse_norms(start, stop))
-            if own is not None:
-                scores[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf
+            _leave_out(scores, without)
             candidates, found = rank_similarities(scores, min(self.count, max(2 * k, RESCORED // len(Q))))
             exact = self._rescore(candidates, Q, towards, lengths, band)
         exact[np.isneginf(found)] = -np.inf
@@ -339,3 +337,34 @@ def _in_threads(function: Callable[[slice], None], n: int) -> None:
         for _ in pool.map(function, blocks(n, ROWS_A_PIECE)):
             pass
     return None
+
+
+def rank_rows(rows: Singles, queries: ArrayLike, k: int, without: ArrayLike | None = None) -> Ranking:
+    """Rank unit rows by their cosine with every query, as :meth:`LiveRanking.rank` does within a band.
+
+    Parameters
+    ----------
+    rows : ndarray of float32, shape (n, d)
+        Unit rows.
+    queries : array_like, shape (q, d)
+    k : int
+    without : array_like of int, shape (q,), optional
+        As in :meth:`LiveRanking.rank`.
+    """
+    Q = np.asarray(as_matrix(queries, "queries", width=rows.shape[1], nonzero_rows=True), np.float64)
+    unit = Q / np.linalg.norm(Q, axis=1, keepdims=True)
+    with _one_thread_each():
+        scores = similarities(rows, unit)
+        _leave_out(scores, without)
+        k = min(check_integer(k, "k", minimum=1), len(rows))
+        found, values = rank_similarities(scores, min(len(rows), 2 * k))
+    exact = np.einsum("qkd,qd->qk", rows[found].astype(np.float64), unit)
+    exact[np.isneginf(values)] = -np.inf
+    order = np.lexsort((found, -exact), axis=1)[:, :k]
+    return Ranking(np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1), scores, 0, 0)
+
+
+def _leave_out(scores: Singles, without: ArrayLike | None) -> None:
+    if without is not None:
+        own = np.asarray(without, np.int64)
+        scores[np.flatnonzero(own >= 0), own[own >= 0]] = -np.inf

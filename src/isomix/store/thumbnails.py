@@ -96,7 +96,7 @@ class Thumbnails:
             return
         try:
             with self._lock, closing(self._connect()) as database, database:
-                database.execute("CREATE TABLE IF NOT EXISTS thumbnail (key TEXT PRIMARY KEY, webp BLOB) WITHOUT ROWID")
+                database.execute("CREATE TABLE IF NOT EXISTS thumbnail (key TEXT PRIMARY KEY, webp BLOB)")
                 database.executemany("INSERT OR REPLACE INTO thumbnail VALUES (?, ?)", pictures.items())
         except sqlite3.Error as error:
             raise self._error("written", error) from error
@@ -133,6 +133,7 @@ class Thumbnails:
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=30)
+        database.execute("PRAGMA page_size = 16384")  # of a new file: several pictures a page
         database.execute("PRAGMA trusted_schema = OFF")  # a file of a stranger runs nothing
         return database
 

@@ -1,0 +1,55 @@
+"""Work that takes longer than a request: started once by its key, looked at until it is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+__all__ = ["Jobs", "Working"]
+
+
+class Working(Exception):  # noqa: N818 - not an error: the answer is on its way
+    """The result is not there yet; ``what`` says what is being done."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Jobs:
+    """A queue with one worker, so that long work never takes more than a core from the pages."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="isomix-studio")
+        self._futures: dict[Hashable, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def start(self, key: Hashable, function: Callable[[], Any]) -> Future[Any]:
+        """Start it, unless it was started before."""
+        with self._lock:
+            if key not in self._futures:
+                self._futures[key] = self._pool.submit(function)
+            return self._futures[key]
+
+    def result(self, key: Hashable, function: Callable[[], Any], what: str, *, wait: float = 0.05) -> Any:
+        """What it returned, or raised; :class:`Working` if it takes longer than ``wait`` seconds."""
+        future = self.start(key, function)
+        try:
+            return future.result(timeout=wait)
+        except TimeoutError:
+            if future.done():
+                raise
+            raise Working(what) from None
+
+    def forget(self) -> None:
+        """Start everything anew when it is asked for again."""
+        with self._lock:
+            for future in self._futures.values():
+                future.cancel()
+            self._futures.clear()
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
