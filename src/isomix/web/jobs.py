@@ -19,10 +19,10 @@ class Working(Exception):  # noqa: N818 - not an error: the answer is on its way
 
 
 class Jobs:
-    """A queue with one worker, so that long work never takes more than a core from the pages."""
+    """A queue with few workers, so that long work leaves something to the pages."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="isomix-studio")
+    def __init__(self, workers: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="isomix-studio")
         self._futures: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
 

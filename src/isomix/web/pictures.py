@@ -88,9 +88,9 @@ class Pictures:
             small.thumbnail((SHEET_SIDE, SHEET_SIDE))
             x, y = place % 16 * SHEET_SIDE, place // 16 * SHEET_SIDE
             sheet.paste(small, (x + (SHEET_SIDE - small.width) // 2, y + (SHEET_SIDE - small.height) // 2))
-        content = BytesIO()
-        sheet.save(content, "WEBP", quality=75, method=2)
-        return content.getvalue()
+        encoded = BytesIO()
+        sheet.save(encoded, "WEBP", quality=75, method=2)
+        return encoded.getvalue()
 
     def _turn(self) -> _Turn:
         return _Turn(self)

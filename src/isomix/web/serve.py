@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import secrets
 import socket
 import threading
 import webbrowser
@@ -68,7 +69,7 @@ def serve(
     studio = Studio(table, model=model, read_only=read_only, roots=roots)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    access = Access(port, _hosts(host, port), any_address=_is_any(host), **({} if token is None else {"token": token}))
+    access = Access(port, _hosts(host, port), any_address=_is_any(host), token=token or secrets.token_urlsafe(32))
     shown = "127.0.0.1" if _is_any(host) else host
     link = f"http://{_bracketed(shown)}:{port}/open?ticket={access.new_ticket()}"
     say(f"{studio.path.name}: {len(studio.rows):,} pictures, {studio.rows.table.metadata.model}")

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Studio:
         self.side_file = SideFile(self.path, read_only=read_only)
         self.thumbnails = Thumbnails(self.path, read_only=read_only)
         self.jobs = Jobs()
-        self.slow = Jobs()
+        self.slow = Jobs(2)
         self._models = Jobs()
         self._lock = threading.RLock()
         self._queries: OrderedDict[str, Query] = OrderedDict()
@@ -118,6 +118,17 @@ class Studio:
                     found = "gone"
                 self._looked = (time.monotonic(), found)
             return found
+
+    def describe(self, rows: Iterable[int]) -> list[dict[str, Any]]:
+        """What the pages show of rows; of those whose file is not there, whether a thumbnail is."""
+        mine = self.side_file.labels
+        found = [self.rows.describe(int(row), mine) for row in rows]
+        astray = {row["row"]: self.rows.hashes[row["row"]] for row in found if row["problem"]}
+        if astray:
+            small = self.thumbnails.get(astray.values())
+            for row in found:
+                row["thumbnail"] = astray.get(row["row"], "") in small
+        return found
 
     def encoder(self, *, wait: float = 0.05) -> Encoder:
         """The table's model; :class:`Working` while it is loaded."""

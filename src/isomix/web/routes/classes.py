@@ -87,14 +87,13 @@ def _fitted(studio: Studio) -> tuple[Any, list[int], list[str]]:
 def classes_of(studio: Studio) -> dict[str, Any]:
     """What :func:`classes` answers."""
     rows, labels = _shots(studio)
-    mine = studio.side_file.labels
     answer: dict[str, Any] = {
         "revision": studio.side_file.revision,
         "classes": [
             {"name": name, "rows": [row for row, label in zip(rows, labels, strict=True) if label == name]}
             for name in studio.side_file.classes
         ],
-        "known": [studio.rows.describe(row, mine) for row in rows],
+        "known": studio.describe(rows),
         "problem": "",
         "accuracy": None,
     }
@@ -155,10 +154,10 @@ def suggest(
         "typical": "Typical pictures: labels are few, so what is common helps most.",
         "doubtful": "Doubtful pictures: the classifier hesitates here, and they are far apart.",
     }
-    guesses = [None] * len(found.rows)
+    guesses: list[str | None] = [None] * len(found.rows)
     if classifier is not None and len(found.rows):
         guesses = [printable(str(guess)) for guess in classifier.predict(studio.rows.vectors[found.rows])]
-    shown = [studio.rows.describe(int(row), mine) for row in found.rows]
+    shown = studio.describe(found.rows)
     return {
         "rule": found.rule,
         "words": words[found.rule],

@@ -86,7 +86,6 @@ def duplicates(
     shown = {row for group in (*shown_groups, *shown_same) for row in group}
     shown |= {int(side[i]) for i in (*nearest[0], *nearest[1]) for side in (near.left, near.right)}
     shown |= {row for leak in leaks[:limit] for row in leak[:2]}
-    mine = studio.side_file.labels
     return {
         "threshold": threshold,
         "floor": near.floor,
@@ -103,7 +102,7 @@ def duplicates(
         "n_leaks": len(leaks),
         "verdicts": len(verdicts),
         "splits": sorted({printable(split) for split in studio.rows.splits if split is not None}),
-        "known": [studio.rows.describe(row, mine) for row in sorted(shown)],
+        "known": studio.describe(sorted(shown)),
     }
 
 

@@ -82,8 +82,7 @@ def search_both(
         for hit, place in zip(answer["plain"]["hits"], now, strict=True):
             hit["now"] = place
         shown |= set(adapted.rows.tolist())
-    mine = studio.side_file.labels
-    answer["known"] = [studio.rows.describe(row, mine) for row in sorted(shown)]
+    answer["known"] = studio.describe(sorted(shown))
     return answer
 
 
@@ -94,7 +93,7 @@ def _hit(row: np.int64, score: np.float64, place: int) -> dict[str, Any]:
 def _band(studio: Studio, space: str, band: tuple[int, int] | None) -> tuple[int, int] | None:
     if band is not None:
         return band
-    return next((tuple(s["band"]) for s in studio.spaces() if s["name"] == space and s.get("band")), None)  # type: ignore[arg-type]
+    return next((tuple(s["band"]) for s in studio.spaces() if s["name"] == space and s.get("band")), None)
 
 
 class RerankBody(BandBody):

@@ -67,8 +67,7 @@ def reload(studio: StudioOf) -> dict[str, int]:
 @router.get("/api/rows")
 def rows(studio: StudioOf, rows: Annotated[str, Query(max_length=20_000)]) -> dict[str, Any]:
     """What is known of some rows."""
-    mine = studio.side_file.labels
-    return {"rows": [studio.rows.describe(row, mine) for row in parse_rows(studio, rows)]}
+    return {"rows": studio.describe(parse_rows(studio, rows))}
 
 
 @router.get("/api/examples")
@@ -88,8 +87,7 @@ def examples(
         if len(chosen) == n:
             break
     chosen += [row for row in order if row not in set(chosen)][: n - len(chosen)]
-    mine = studio.side_file.labels
-    return {"rows": [studio.rows.describe(row, mine) for row in chosen]}
+    return {"rows": studio.describe(chosen)}
 
 
 @router.get("/api/picture/{row}")
@@ -138,8 +136,7 @@ def export_selection(
 ) -> Response:
     """Rows, ids, paths and labels of a selection; all of them."""
     numbers = parse_rows(studio, rows, len(studio.rows) + 1)
-    mine = studio.side_file.labels
-    found = [studio.rows.describe(row, mine) for row in numbers]
+    found = studio.describe(numbers)
     columns = ("row", "id", "path", "label", "mine", "split")
     stem = f"{file_stem(studio.path.stem)}-selection"
     if kind == "json":
