@@ -23,7 +23,7 @@ KINDS = {
 }
 WRONG_TOKEN_SECONDS = 0.7
 DOOR = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>isomix studio</title><link rel="stylesheet" href="/open?style"><main class="door"><h1>isomix studio</h1>{body}</main></html>"""
+<title>isomix studio</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/open?style"><main class="door"><h1>isomix studio</h1>{body}</main></html>"""
 STYLE = """:root{color-scheme:light dark}body{margin:0;min-height:100vh;display:grid;place-items:center;font:16px/1.6 system-ui,sans-serif;
 background:light-dark(#fbfbfa,#131416);color:light-dark(#16181d,#eceef1)}.door{max-width:30rem;padding:2rem}h1{font-size:1.4rem;letter-spacing:-.02em}
 a{color:light-dark(#1a62d6,#7db0ff)}input,button{font:inherit;padding:.5rem .8rem;border-radius:8px;border:1px solid light-dark(#8a8f98,#6d737d);

@@ -61,7 +61,7 @@ def search_both(
         "adapted": None,
         "reason": "",
     }
-    shown = set(plain.rows.tolist())
+    shown = {int(row) for row in plain.rows} | ({query.row} if query.row >= 0 else set())
     try:
         studio.check_place(query, space)
         side = studio.side(space)

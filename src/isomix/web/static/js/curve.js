@@ -5,7 +5,25 @@ import { ask } from './api.js';
 import { count } from './format.js';
 import { band, draw, space } from './store.js';
 
-const W = 1000, H = 250, TOP = 12, FOOT = 26;
+const H = 236, TOP = 12, FOOT = 30;
+let W = 700;
+
+// Drawn in pixels, so that type and handles keep their size at every width.
+const measured = new ResizeObserver(([entry]) => {
+  const width = Math.max(240, Math.round(entry.contentRect.width));
+  if (width !== W) (W = width), draw();
+});
+/** @type {Element | null} */
+let watched = null;
+/** Follow the width of the curve on the page. */
+function watch() {
+  const area = document.querySelector('.curve');
+  if (area === watched) return;
+  measured.disconnect();
+  watched = area;
+  if (area) measured.observe(area);
+}
+
 
 /** @type {Map<string, any>} */
 const curves = new Map();
@@ -44,6 +62,7 @@ export function curve({ move, auto = null }) {
   if (found === null) return html`<p class="dim">This space has no band that could be moved.</p>`;
   if (found === undefined || !here) return html`<p class="working">Reading the spectrum</p>`;
   if (found.error) return html`<p class="dim">${found.error}</p>`;
+  requestAnimationFrame(watch);
   const n = found.directions;
   const all = [...found.values, ...(found.control ?? [])].map((v) => Math.log10(Math.max(v, 1e-6)));
   const low = Math.min(...all), span = Math.max(Math.max(...all) - low, 1e-9);
@@ -107,7 +126,7 @@ function handle(which, at, value, most, n, here, move) {
     <rect x=${at - 18} y=${TOP - 8} width="36" height=${H - TOP - FOOT + 16} class="reach"/>
     <line x1=${at} x2=${at} y1=${TOP - 8} y2=${H - FOOT + 8}/>
     <rect class="grip" x=${at - 7} y=${mid - 17} width="14" height="34" rx="7"/>
-    <text x=${Math.max(20, Math.min(W - 20, at))} y=${H - 4} text-anchor=${at < 60 ? 'start' : at > W - 60 ? 'end' : 'middle'}>${value}</text>
+    <text x=${Math.max(20, Math.min(W - 20, at))} y=${H - 6} text-anchor=${at < 60 ? 'start' : at > W - 60 ? 'end' : 'middle'}>${value}</text>
   </g>`;
 }
 

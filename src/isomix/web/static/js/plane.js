@@ -137,7 +137,7 @@ export class Plane {
     const rows = this.visible(w, h);
     const close = rows.length <= CLOSE && this.camera.zoom > 1.2;
     if (close) this.fetchSprites(rows);
-    const radius = Math.max(1.6, Math.min(6, (Math.sqrt(this.camera.zoom) * 90) / Math.sqrt(this.count + 400)));
+    const radius = Math.max(1.6, Math.min(6, (Math.sqrt(this.camera.zoom) * 120) / Math.sqrt(this.count + 400)));
     const side = Math.min(64, Math.max(30, Math.sqrt((w * h) / Math.max(rows.length, 12)) * 0.5));
     for (const late of [false, true])
       for (const i of rows) {

@@ -76,6 +76,7 @@ function page() {
   const bins = found.histogram, most = Math.max(...bins, 1), width = (1 - found.floor) / bins.length;
   const exports = ['csv', 'json', 'html'].map((kind) => html`<a class="button" href="/api/export/duplicates?kind=${kind}&threshold=${view.t}" download>${kind.toUpperCase()}</a>`);
   return html`${head}
+    ${found.n_identical ? html`<div class="section"><h2>Identical files</h2><p>${plural(found.n_identical, 'group')} with the same bytes</p></div>${groups(found.identical, 'file')}<div class="section"></div>` : html`<p class="dim tools">No two files have the same bytes.</p>`}
     <section class="panel" aria-label="Threshold">
       <div class="threshold">
         <div><div class="histogram" aria-hidden="true">${bins.map((/** @type {number} */ n, /** @type {number} */ i) => html`<i class=${found.floor + (i + 0.5) * width >= view.t ? 'in' : ''} .style=${`height:${(100 * Math.sqrt(n / most)).toFixed(1)}%`}></i>`)}</div>
@@ -87,8 +88,6 @@ function page() {
     </section>
     <div class="section"><h2>Just above</h2><p>the last pairs that count as duplicates</p></div>${pairs(found.above)}
     <div class="section"><h2>Just below</h2><p>the first that do not</p></div>${pairs(found.below)}
-    <div class="section"><h2>Identical files</h2><p>${plural(found.n_identical, 'group')} with the same bytes</p></div>
-    ${groups(found.identical, 'file')}
     ${found.splits.length > 1 ? html`<div class="section"><h2>Leaks between ${found.splits.join(', ')}</h2><p>${plural(found.n_leaks, 'pair')} of duplicates in different splits${found.n_leaks > found.leaks.length ? `; the first ${found.leaks.length} are shown, the exports have all` : ''}</p></div>
       <ul class="pairs">${found.leaks.slice(0, 12).map((/** @type {any} */ leak) => html`<li class="pair"><div class="both">${[leak.left, leak.right].map((row) => html`<a href="/?q=row:${row}" aria-label=${known.get(row)?.name ?? ''}>${picture(row)}</a>`)}</div><span class="num dim">${known.get(leak.left)?.split} / ${known.get(leak.right)?.split} · ${leak.score.toFixed(3)}</span></li>`)}</ul>` : nothing}
     <div class="section"><h2>Groups</h2><p>${found.n_groups > PAGE ? `${count(offset + 1)} to ${count(Math.min(offset + PAGE, found.n_groups))} of ${count(found.n_groups)}` : plural(found.n_groups, 'group')}</p>

@@ -183,7 +183,7 @@ function tools() {
   const button = (/** @type {string} */ name, /** @type {string} */ words) => html`<button aria-pressed=${tool === name} @click=${() => ((tool = name), draw())}>${words}</button>`;
   return html`<div class="bar tools">
     <span role="group" aria-label="Drag to" class="bar">${button('move', 'Move')}${button('rectangle', 'Rectangle')}${button('lasso', 'Lasso')}</span>
-    <span class="bar"><button aria-label="Zoom in" @click=${() => zoomBy(1.6)}>＋</button><button aria-label="Zoom out" @click=${() => zoomBy(1 / 1.6)}>－</button>
+    <span class="bar"><button aria-label="Zoom in" @click=${() => zoomBy(1.6)}>+</button><button aria-label="Zoom out" @click=${() => zoomBy(1 / 1.6)}>−</button>
       <button @click=${() => (plane.fit(view.sel), draw())}>${view.sel.length ? 'Zoom to selection' : 'All'}</button>
       <button @click=${selectVisible}>Select what is in sight</button></span>
     <span class="grow"></span>

@@ -214,7 +214,7 @@ function results() {
   const most = Math.min(400, found.rows - (found.query.row >= 0 ? 1 : 0));
   const here = space();
   return html`${working ? html`<p class="working">${working}</p>` : nothing}
-    <div class="cols">${plainColumn()}${adaptedColumn()}</div>
+    <div class="cols ${found.query.kind === 'text' ? 'words' : ''}">${plainColumn()}${adaptedColumn()}</div>
     ${view.k < most ? html`<div class="more"><button @click=${() => go({ k: Math.min(view.k * 2, 400) }, { replace: true })}>Show ${count(Math.min(view.k * 2, most))} of ${count(most === 400 ? found.rows - 1 : most)}</button></div>` : html`<p class="more dim small">${count(found.plain.hits.length)} of ${count(found.rows)} pictures are shown; the Map has all of them.</p>`}
     ${voting()}
     ${here?.directions && found.adapted ? html`<section class="panel"><h2>The band</h2><p>Drag the handles: directions outside of the band are left out, and the right side ranks anew.</p>${curve({ move: moveBand })}</section>` : nothing}`;

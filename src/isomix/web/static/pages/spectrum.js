@@ -98,6 +98,7 @@ function heat() {
   const values = scores.map((s) => s[2]);
   const low = Math.min(...values), span = Math.max(Math.max(...values) - low, 1e-9);
   const here = band();
+  const digits = Math.max(...values) - low < 0.2 ? 1 : 0;
   return html`<p>${evidence.words}</p>
     <table class="heat"><caption class="hidden">mAP in percent by how many directions are cut: columns the largest, rows the smallest</caption>
       <thead><tr><th scope="col" aria-label="smallest cut, largest cut">↓ →</th>${tops.map((t) => html`<th scope="col">${t}</th>`)}</tr></thead>
@@ -107,7 +108,7 @@ function heat() {
         const level = Math.round(((cell[2] - low) / span) * 9);
         const best = evidence.best[0] === t && evidence.best[1] === b;
         const now = here && here[0] === t && here[1] === b;
-        return html`<td><button class="v${level} ${best ? 'best' : ''} ${now ? 'here' : ''}" title=${`cut ${t} / ${b}: mAP ${(100 * cell[2]).toFixed(1)}`} aria-label=${`cut ${t} largest and ${b} smallest: mAP ${(100 * cell[2]).toFixed(1)}${best ? ', the best' : ''}`} @click=${() => move([t, b], true)}>${(100 * cell[2]).toFixed(0)}</button></td>`;
+        return html`<td><button class="v${level} ${best ? 'best' : ''} ${now ? 'here' : ''}" title=${`cut ${t} / ${b}: mAP ${(100 * cell[2]).toFixed(1)}`} aria-label=${`cut ${t} largest and ${b} smallest: mAP ${(100 * cell[2]).toFixed(1)}${best ? ', the best' : ''}`} @click=${() => move([t, b], true)}>${(100 * cell[2]).toFixed(digits)}</button></td>`;
       })}</tr>`)}</tbody>
     </table>
     <div class="legend"><span>mAP in percent, by ${evidence.by}; columns: largest cut, rows: smallest cut. Outlined: the best. Click a cell to take its band.</span></div>`;
@@ -135,7 +136,7 @@ function page() {
   return html`<div class="head"><h1>Spectrum</h1><p>${here.title} ${now ? `${now[0]} / ${now[1]}, ${cuts(now, here.directions)}` : ''}. Singular directions that both modalities share lie in the middle; drag a handle, and everything below ranks anew.</p></div>
     <div class="two">
       <section class="panel" aria-label="Spectrum">${curve({ move, auto })}
-        ${here.name === 'isoclip' && now ? html`<div class="bar more"><a class="button" href="/api/export/space?k_top=${now[0]}&k_bottom=${now[1]}" download>Save this space</a></div>` : nothing}</section>
+        ${here.name === 'isoclip' && now ? html`<div class="bar saved"><a class="button" href="/api/export/space?k_top=${now[0]}&k_bottom=${now[1]}" download>Save this space</a></div>` : nothing}</section>
       <section class="panel" aria-label="Which band?"><h2>Which band?</h2>${here.name === 'isoclip' ? heat() : html`<p>Bands are scored for isoclip.</p>`}</section>
     </div>
     <div class="section"><h2>Pinned queries</h2><p>${ranked?.candidates ? `Ranked among the ${count(ranked.candidates)} nearest of the plain space. ` : ''}The arrows are against the plain space. Select pictures anywhere and press Pin to have others here.</p>
