@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 import isomix
 from isomix.errors import InputError
-from isomix.linalg import coordinate_map, normalize_rows
+from isomix.linalg import normalize_rows
 from isomix.neighbors.live import BLOCK, LiveRanking, places, rank_rows, rank_similarities
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
-from isomix.spaces.spectrum import decompose
+from isomix.spaces.operator import InterModalOperator
 
 WIDTH, ROWS = 72, 300
 
@@ -38,10 +38,9 @@ def pair():
 @pytest.fixture(scope="module")
 def live(pair):
     projectors, embeddings = pair
-    directions = decompose(projectors).U
-    weight = np.asarray(projectors.image, np.float64)
-    projected = weight @ directions
-    return LiveRanking(embeddings, coordinate_map(weight, directions), projected.T @ projected)
+    operator = InterModalOperator(projectors)
+    projected = operator.projected("image")
+    return LiveRanking(embeddings, operator.coordinate_map("image"), projected.T @ projected)
 
 
 @settings(max_examples=25)
@@ -50,7 +49,7 @@ def test_every_band_is_ranked_as_its_adapted_vectors_are(pair, live, k_top, k_bo
     if k_top + k_bottom >= live.n_directions - 1:
         return
     projectors, embeddings = pair
-    adapted = IsoCLIP(projectors, k_top=k_top, k_bottom=k_bottom).fit().transform(embeddings.astype(np.float64))
+    adapted = IsoCLIP(projectors, (k_top, k_bottom)).fit().transform(embeddings.astype(np.float64))
     scores, rows = isomix.search(adapted[:3], adapted, 8)
     found = live.rank(embeddings[:3], k_top, k_bottom, k=8)
     np.testing.assert_allclose(found.scores, scores, atol=1e-8)
@@ -78,15 +77,14 @@ def test_a_snapped_band_begins_and_ends_at_a_block_and_is_no_further_than_half_o
 
 def test_norms_are_those_of_the_adapted_vectors_in_every_band_of_blocks(pair, live):
     projectors, embeddings = pair
-    weight = np.asarray(projectors.image, np.float64)
-    directions = decompose(projectors).U
-    coordinates = embeddings.astype(np.float64) @ coordinate_map(weight, directions).T
+    operator = InterModalOperator(projectors)
+    coordinates, projected = operator.coordinates(embeddings, "image"), operator.projected("image")
     edges = [*range(0, live.n_directions, BLOCK), live.n_directions]
     row = 0
     for i in range(len(edges) - 1):
         for j in range(i + 1, len(edges)):
             band = slice(edges[i], edges[j])
-            vectors = coordinates[:, band] @ (weight @ directions[:, band]).T
+            vectors = coordinates[:, band] @ projected[:, band].T
             np.testing.assert_allclose(live.norms[row], (vectors**2).sum(axis=1), rtol=1e-5)
             row += 1
     assert row == len(live.norms)
@@ -94,10 +92,8 @@ def test_norms_are_those_of_the_adapted_vectors_in_every_band_of_blocks(pair, li
 
 def test_sums_over_directions_are_not_exact_which_is_why_blocks_know_one_another(pair):
     projectors, embeddings = pair
-    weight = np.asarray(projectors.image, np.float64)
-    directions = decompose(projectors).U
-    coordinates = embeddings.astype(np.float64) @ coordinate_map(weight, directions).T
-    projected = weight @ directions
+    operator = InterModalOperator(projectors)
+    coordinates, projected = operator.coordinates(embeddings, "image"), operator.projected("image")
     naive = (coordinates[:, :32] ** 2 * (projected[:, :32] ** 2).sum(axis=0)).sum(axis=1)
     right = ((coordinates[:, :32] @ projected[:, :32].T) ** 2).sum(axis=1)
     assert np.abs(naive / right - 1).max() > 0.05
@@ -148,10 +144,9 @@ def test_what_does_not_fit_is_refused(call):
 
 def test_pieces_and_threads_do_not_change_the_result(pair, monkeypatch):
     projectors, embeddings = pair
-    directions = decompose(projectors).U
-    weight = np.asarray(projectors.image, np.float64)
-    projected = weight @ directions
-    arguments = embeddings, coordinate_map(weight, directions), projected.T @ projected
+    operator = InterModalOperator(projectors)
+    projected = operator.projected("image")
+    arguments = embeddings, operator.coordinate_map("image"), projected.T @ projected
     whole = LiveRanking(*arguments).rank(embeddings[:2], 7, 9, k=20)
     monkeypatch.setattr("isomix.neighbors.live.ROWS_A_PIECE", 17)
     pieces = LiveRanking(*arguments).rank(embeddings[:2], 7, 9, k=20)

@@ -323,12 +323,9 @@ def test_10_limits_on_bodies_rows_and_ranges(served):
         ).status_code
         == 413
     )
-    assert (
-        served.client.post(
-            "/api/labels", content=b"[" * 100_000, headers={"content-type": "application/json"}
-        ).status_code
-        == 422
-    )
+    assert served.client.post(
+        "/api/labels", content=b"[" * 100_000, headers={"content-type": "application/json"}
+    ).status_code in (400, 422)
     assert served.client.get("/api/rows?rows=0-999999999").status_code == 422
     assert served.client.get("/api/sheet?rows=" + ",".join(["0"] * 300)).status_code == 422
     answer = served.client.get("/api/picture/0", headers={"range": "bytes=" + ",".join(f"{i}-" for i in range(2000))})

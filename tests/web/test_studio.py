@@ -54,8 +54,11 @@ def test_a_picture_from_outside_finds_itself(served, ask, folder):
 
 
 def test_several_pictures_are_one_query(served, ask):
-    found = ask(served.client, "/api/search", json={"query": "rows:1,2,3", "k": 5}).json()
-    assert {1, 2, 3} <= {hit["row"] for hit in found["plain"]["hits"]}
+    found = ask(served.client, "/api/search", json={"query": "rows:1,12,23", "k": 5}).json()
+    vectors = served.studio.rows.vectors
+    _, rows = isomix.search(vectors[[1, 12, 23]].mean(axis=0, keepdims=True), vectors, 5)
+    assert [hit["row"] for hit in found["plain"]["hits"]] == rows[0].tolist()
+    assert len(found["adapted"]["hits"]) == 5
 
 
 def test_nine_queries_rank_on_blocks_while_the_band_moves_and_exactly_when_it_rests(served, ask):
@@ -117,7 +120,7 @@ def test_a_handful_of_pictures_is_served_too(made, tmp_path, encoder, serve_here
 def test_a_column_of_adapted_vectors_is_a_space_of_its_own(folder, encoder, serve_here, ask):
     table = EmbeddingTable.open(folder / "icons.lance")
     space = IsoCLIP(encoder.projectors, band=(10, 20)).fit()
-    adapt_column(table, space, "better")
+    adapt_column(table.path, "better", space)
     served = serve_here(folder / "icons.lance")
     spaces = {s["name"]: s for s in ask(served.client, "/api/table").json()["spaces"]}
     assert spaces["column:better"]["k_top"] == 10
@@ -135,8 +138,8 @@ def test_without_the_model_words_are_off_with_the_reason_and_the_rest_goes_on(fo
     def absent(*_):
         raise OfflineError("the model would have to be downloaded, and that was forbidden")
 
-    monkeypatch.setattr(library, "load_table_encoder", absent)
-    monkeypatch.setattr(library, "load_table_projectors", absent)
+    monkeypatch.setattr(library.LazyEncoder, "encoder", property(absent))
+    monkeypatch.setattr(library.LazyEncoder, "projectors", property(absent))
     served = serve_here(folder / "icons.lance")
     found = ask(served.client, "/api/table").json()
     assert "downloaded" in found["words"]["reason"]
@@ -225,13 +228,15 @@ def test_duplicates_identical_and_near_with_leaks_and_verdicts(served, ask):
     assert all(pair["score"] < 0.95 for pair in found["below"])
     splits = rows.splits
     assert all(splits[leak["left"]] != splits[leak["right"]] for leak in found["leaks"])
-    original = next(row for row in group if row != copy)
-    for other in (copy, original):
-        body = {"left": near, "right": other, "verdict": "different"}
+    everywhere = "/api/duplicates?threshold=-1"
+    for pair in ask(served.client, everywhere).json()["above"]:
+        body = {"left": pair["right"], "right": pair["left"], "verdict": "different"}
         assert served.client.post("/api/verdicts", json=body).status_code == 200
-    after = ask(served.client, "/api/duplicates?threshold=0.95").json()
-    assert after["verdicts"] == 2
-    assert not any({near, copy} <= set(group) for group in after["groups"])
+    judged = ask(served.client, everywhere).json()
+    assert judged["verdicts"] == 6
+    assert {pair["verdict"] for pair in judged["above"]} == {"different"}
+    served.client.post("/api/verdicts", json={**body, "verdict": None})
+    assert ask(served.client, everywhere).json()["verdicts"] == 5
     listed = list(csv.DictReader(io.StringIO(served.client.get("/api/export/duplicates?threshold=0.95").text)))
     assert {row["kind"] for row in listed} >= {"identical"}
     assert json.loads(served.client.get("/api/export/duplicates?threshold=0.95&kind=json").text)["groups"]
@@ -292,7 +297,7 @@ def test_pictures_have_addresses_of_their_content_and_moved_ones_a_placeholder(s
     assert served.client.get(f"/api/rows?rows={other}").json()["rows"][0]["thumbnail"] is False
     gone = served.client.get(f"/api/picture/{other}?size=1024")
     assert gone.headers["content-type"].startswith("image/svg")
-    assert served.client.get(f"/api/sheet?rows={row},{other}").headers["content-type"] == "image/webp"
+    assert served.client.get(f"/api/sheet?rows={row},{other},9").headers["content-type"] == "image/webp"
     assert len(served.studio.thumbnails) > 0, "what was missing is made and kept"
 
 
@@ -341,3 +346,13 @@ def test_the_api_describes_itself_behind_the_token_and_loads_nothing(served):
     assert served.client.get("/docs").status_code == 404
     assert served.client.get("/redoc").status_code == 404
     assert served.stranger.get("/api/openapi.json").status_code == 401
+
+
+def test_a_pair_judged_different_no_longer_joins_a_group(served):
+    from isomix.web.routes import duplicates as page
+
+    near = page.NearPairs(np.array([0, 1, 5]), np.array([1, 2, 6]), np.array([0.99, 0.98, 0.97]), 0.9)
+    assert page._groups(served.studio, near, 3) == [[0, 1, 2], [5, 6]]
+    served.studio.side_file.judge(served.studio.rows.ids[2], served.studio.rows.ids[1], "different")
+    assert page._groups(served.studio, near, 3) == [[0, 1], [5, 6]]
+    assert page._groups(served.studio, near, 0) == []

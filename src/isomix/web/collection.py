@@ -73,12 +73,6 @@ class Collection:
         """Unit embeddings, shape (n, d)."""
         return np.ascontiguousarray(normalize_rows(self.table.embeddings().astype(np.float32)))
 
-    @cached_property
-    def features(self) -> Singles:
-        """Pre-projection features, with a 1 appended: what an affine head maps."""
-        rows = self.table.embeddings("feature").astype(np.float32)
-        return np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
-
     def column_vectors(self, name: str) -> Singles:
         """Unit rows of a column of adapted vectors."""
         return np.ascontiguousarray(normalize_rows(self.table.embeddings(name).astype(np.float32)))

@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix.encoders import Encoder, load_encoder
+from isomix.encoders import Encoder
+from isomix.encoders.lazy import LazyEncoder
 from isomix.encoders.prompts import default_templates, encode_classes, nouns
-from isomix.errors import BandError, FingerprintMismatchError, InputError
+from isomix.errors import BandError, InputError
 from isomix.fewshot import ProjectAndMix
 from isomix.fewshot.held_out import leave_one_out
-from isomix.linalg import coordinate_map, normalize_rows, principal_directions
+from isomix.linalg import normalize_rows, principal_directions
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, published_band
+from isomix.spaces import IsoCLIP, preset_band
 from isomix.spaces.band_selection import automatic_band
-from isomix.spaces.spectrum import affine_weights, decompose, random_projectors
+from isomix.spaces.controls import random_projectors
+from isomix.spaces.operator import InterModalOperator
 from isomix.store import EmbeddingTable
 
 __all__ = [
@@ -27,13 +29,13 @@ __all__ = [
     "band_evidence",
     "classifier_source",
     "fit_classifier",
+    "for_embeddings",
     "isoclip_directions",
     "left_out",
-    "load_table_encoder",
-    "load_table_projectors",
     "preset_of",
     "save_band",
     "sentences_of_nouns",
+    "table_model",
     "text_directions",
 ]
 
@@ -42,56 +44,41 @@ Singles = NDArray[np.float32]
 
 
 class Directions(NamedTuple):
-    """Directions that a band cuts: coordinates c = C x, inner products G (None: orthonormal), what stands on the curve.
+    """Directions that a band cuts: coordinates c = C e, inner products G (None: orthonormal), what stands on the curve.
 
     Attributes
     ----------
     coordinates : ndarray, shape (r, d)
-        Of stored embeddings; of features with a 1 appended where ``of_features``.
     gram : ndarray, shape (r, r), or None
     values : ndarray, shape (r,)
         Singular values, descending.
     control : ndarray or None
         The same of random projectors.
-    of_features : bool
     """
 
     coordinates: Doubles
     gram: Doubles | None
     values: Doubles
     control: Doubles | None
-    of_features: bool
 
 
-def load_table_encoder(table: EmbeddingTable, model: str | None = None) -> Encoder:
-    """The table's model, without opening a connection; its fingerprint is checked."""
-    encoder = load_encoder(model or table.metadata.model, offline=True)
-    table.check_encoder(encoder)
-    return encoder
+def table_model(table: EmbeddingTable, model: str | None = None) -> LazyEncoder:
+    """The table's model, which never opens a connection; another one is refused when it is read."""
+    return LazyEncoder(model or table.metadata.model, offline=True, made_by=table.made_by)
 
 
-def load_table_projectors(table: EmbeddingTable, model: str | None = None) -> Projectors:
-    """The projectors of the table's model, without opening a connection."""
-    name = model or table.metadata.model
-    projectors = Projectors.from_pretrained(name, offline=True)
-    if projectors.fingerprint != table.metadata.projectors:
-        raise FingerprintMismatchError(
-            f"the table was made with projectors {table.metadata.projectors[:12]} of {table.metadata.model!r}, and {name!r} now "
-            f"has projectors {projectors.fingerprint[:12]}. Name the table's own model with --model."
-        )
-    return projectors
+def for_embeddings(projectors: Projectors) -> Projectors:
+    """The pair that is used for stored embeddings: the text projector alone where the image head has a bias."""
+    return projectors if projectors.image_bias is None else projectors.text_only()
 
 
 def isoclip_directions(projectors: Projectors) -> Directions:
     """Singular directions of the inter-modal operator, for image embeddings."""
-    decomposition = decompose(projectors)
-    weight = np.asarray(affine_weights(projectors)[0], np.float64)
-    U = decomposition.U
-    biased = projectors.image_bias is not None
-    projected = weight @ U
-    coordinates = U.T if biased else coordinate_map(weight, U)
-    control = decompose(random_projectors(projectors)).S
-    return Directions(np.asarray(coordinates), projected.T @ projected, decomposition.S, control, biased)
+    pair = for_embeddings(projectors)
+    operator = InterModalOperator(pair)
+    projected = operator.projected("image")
+    control = InterModalOperator(random_projectors(pair)).S
+    return Directions(operator.coordinate_map("image"), projected.T @ projected, operator.S, control)
 
 
 def sentences_of_nouns(encoder: Encoder) -> Singles:
@@ -104,13 +91,13 @@ def sentences_of_nouns(encoder: Encoder) -> Singles:
 def text_directions(bank: Singles) -> Directions:
     """Principal directions of a bank of sentences; orthonormal."""
     directions, values, _ = principal_directions(normalize_rows(bank), center=True)
-    return Directions(directions, None, values, None, False)
+    return Directions(directions, None, values, None)
 
 
 def preset_of(model: str) -> tuple[int, int] | None:
     """The preset band of a model for images, or None."""
     try:
-        band = published_band(model)
+        band = preset_band(model)
     except BandError:
         return None
     return band.k_top, band.k_bottom
@@ -129,7 +116,7 @@ def adapt_rows(directions: Directions, rows: Singles, k_top: int, k_bottom: int)
 
 def save_band(projectors: Projectors, k_top: int, k_bottom: int) -> IsoCLIP:
     """The fitted space of a band."""
-    return IsoCLIP(projectors, k_top=k_top, k_bottom=k_bottom).fit()
+    return IsoCLIP(for_embeddings(projectors), band=(k_top, k_bottom)).fit()
 
 
 class BandEvidence(NamedTuple):
@@ -161,9 +148,9 @@ def band_evidence(
     projectors: Projectors, rows: NDArray[Any], labels: Sequence[str] | None, bank: Singles | None
 ) -> BandEvidence | None:
     """Scores of bands on a sample: by labels, else by the nearest sentence, else by the neighbours' contrast."""
-    source, choice, band = automatic_band(
-        projectors, decompose(projectors), rows, None if labels is None else np.asarray(labels), "image", bank
-    )
+    operator = InterModalOperator(for_embeddings(projectors))
+    known = None if labels is None else np.asarray(labels)
+    source, choice, band = automatic_band(operator, rows, known, "image", bank)
     if choice is None:
         return None
     scores = [(b.k_top, b.k_bottom, float(score)) for b, score in choice.scores.items() if np.isfinite(score)]
@@ -189,9 +176,8 @@ def fit_classifier(
     if encoder is not None:
         text = encode_classes(encoder, sorted(names))
     scale = 100.0 if encoder is None else encoder.logit_scale
-    return ProjectAndMix(logit_scale=scale, calibrate=len(labels) > len(set(labels))).fit(
-        rows, np.asarray(labels), text
-    )
+    calibrate = len(labels) > len(set(labels)) + 1  # else nothing can be left out
+    return ProjectAndMix(logit_scale=scale, calibrate=calibrate).fit(rows, np.asarray(labels), text)
 
 
 def classifier_source(table: EmbeddingTable, encoder: Encoder | None, shots: int) -> dict[str, Any]:
@@ -218,5 +204,5 @@ def left_out(
     held_out = leave_one_out(unit[kept], numbers, np.ones(len(kept)), classifier.moments_)
     if held_out is None:
         return None
-    guesses = classifier.classes_[classifier._held_out_logits(held_out).argmax(axis=1)]
+    guesses = classifier.classes_[classifier._sum.held_out(held_out)(classifier._values).argmax(axis=1)]
     return kept[held_out.rows], [str(guess) for guess in guesses]

@@ -26,13 +26,12 @@ Singles = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Query:
-    """One query: its embedding, its features where the space needs them, and its own row, -1 without one."""
+    """One query: its embedding, and its own row, -1 without one."""
 
     key: str
     kind: str
     name: str
     vector: Singles
-    feature: Singles | None = None
     row: int = -1
 
 
@@ -130,7 +129,7 @@ class Band:
     ----------
     directions : Directions
     rows : ndarray, shape (n, d)
-        What the directions' coordinates are taken of: embeddings, or features.
+        Unit embeddings.
     plain : Plain
         Chooses the candidates of a table that is too large to be ranked whole.
     """
@@ -155,7 +154,7 @@ class Band:
         """The best rows of every query in a band; without ``exact``, in the one on multiples of 16 beside it."""
         if band is None:
             raise InputError("band: got none, expected how many directions to cut at either end, e.g. [150, 50].")
-        vectors = [self._vector(query) for query in queries]
+        vectors = [query.vector for query in queries]
         if self._live is not None:
             used = band if exact else self._live.snap(*band)
             ranking = self._live.rank(np.stack(vectors), *used, k=k, without=[query.row for query in queries])
@@ -176,12 +175,3 @@ class Band:
         similarities = np.full(len(self.rows), -np.inf, np.float32)
         similarities[rows] = found.similarities
         return Found(rows[found.rows], found.scores, similarities, used)
-
-    def _vector(self, query: Query) -> Singles:
-        if not self.directions.of_features:
-            return query.vector
-        if query.row >= 0:
-            return np.asarray(self.rows[query.row])
-        if query.feature is None:
-            raise InputError("the model's head has a bias: only pictures can be queries of its adapted space.")
-        return np.append(query.feature, np.float32(1.0)).astype(np.float32)

@@ -18,7 +18,7 @@ from isomix.errors import InputError, IsomixError, ModalityError
 from isomix.projectors import Projectors
 from isomix.store import EmbeddingTable
 from isomix.store.side_file import SideFile
-from isomix.store.table import check_is_original
+from isomix.store.table import check_is_plain
 from isomix.store.thumbnails import Thumbnails
 from isomix.web import library
 from isomix.web.collection import Collection
@@ -81,10 +81,11 @@ class Studio:
 
     def _load(self) -> None:
         self.rows = Collection.read(self.path, self._roots)
-        check_is_original(self.rows.table)
+        check_is_plain(self.rows.table)
         self.plain = Plain(self.rows.vectors)
         self._sides: dict[str, Side] = {}
-        self._models.start("encoder", lambda: library.load_table_encoder(self.rows.table, self.model))
+        self._model = library.table_model(self.rows.table, self.model)
+        self._models.start("encoder", lambda: self._model.encoder)
 
     def reload(self) -> None:
         """Read the table anew; queries by row and selections are forgotten, for numbers may have changed."""
@@ -151,7 +152,7 @@ class Studio:
         """The projectors of the table's model, read without it."""
         return self.jobs.result(
             "projectors",
-            lambda: library.load_table_projectors(self.rows.table, self.model),
+            lambda: library.table_model(self.rows.table, self.model).projectors,
             "reading the projectors",
             wait=30,
         )
@@ -202,15 +203,9 @@ class Studio:
         """Directions that a band of a space cuts."""
         if name == "isoclip":
             projectors = self.projectors()
-            directions = self.jobs.result(
+            return self.jobs.result(
                 "isoclip", lambda: library.isoclip_directions(projectors), "decomposing the projectors", wait=30
             )
-            if directions.of_features and self.rows.table.metadata.feature_dim is None:
-                raise InputError(
-                    "the model's head has a bias, and the table holds no pre-projection features. "
-                    "Embed again with --keep-features."
-                )
-            return directions
         if name == "text-pca":
             encoder = self.encoder()
             return self.jobs.result(
@@ -240,8 +235,7 @@ class Studio:
         what = f"measuring {len(self.rows):,} pictures along {len(directions.values)} directions, once"
 
         def make() -> Band:
-            rows = self.rows.features if directions.of_features else self.rows.vectors
-            band = Band(directions, rows, self.plain)
+            band = Band(directions, self.rows.vectors, self.plain)
             band.prepare()
             return band
 
@@ -253,8 +247,7 @@ class Studio:
             return self.rows.column_vectors(name.removeprefix("column:"))
         directions = self.directions(name)
         top, bottom = band or (0, 0)
-        rows = self.rows.features if directions.of_features else self.rows.vectors
-        return library.adapt_rows(directions, rows, top, bottom)
+        return library.adapt_rows(directions, self.rows.vectors, top, bottom)
 
     # ------------------------------------------------------------------ queries and selections
 
@@ -271,8 +264,7 @@ class Studio:
         if kind == "rows":
             rows = [self.check_row(part) for part in rest.split(",")[:MANY_ROWS]]
             mean = self.rows.vectors[rows].mean(axis=0)
-            feature = self.rows.features[rows, :-1].mean(axis=0) if self.rows.table.metadata.feature_dim else None
-            return Query(key, "rows", f"the mean of {len(rows)} pictures", mean, feature)
+            return Query(key, "rows", f"the mean of {len(rows)} pictures", mean)
         if kind == "upload":
             raise InputError("this picture is not here any more. Drop it again.")
         if kind == "text" and rest.strip():

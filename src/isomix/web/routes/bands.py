@@ -50,8 +50,7 @@ def evidence(studio: Studio) -> dict[str, Any]:
             "available": False,
             "words": f"A band is chosen from {FEWEST_ROWS} pictures or more; this table has {len(studio.rows)}.",
         }
-    directions = studio.directions("isoclip")
-    rows = studio.rows.features[:, :-1] if directions.of_features else studio.rows.vectors
+    rows = studio.rows.vectors
     labels, bank, by = _judges(studio)
 
     def choose() -> library.BandEvidence | None:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
@@ -101,14 +102,11 @@ def classes_of(studio: Studio) -> dict[str, Any]:
         classifier, rows, labels = _fitted(studio)
     except IsomixError as error:
         return {**answer, "problem": str(error)}
-    weights = {
-        name: getattr(classifier, name, None) for name in ("mixing_weight_", "n_directions_", "ensemble_weight_")
-    }
     answer["chosen"] = {
         "method": classifier.method,
         "text": bool(classifier.has_text_.any()),
         "tier": str(classifier.weight_tier_),
-        "weights": {name.rstrip("_"): round(float(value), 4) for name, value in weights.items() if value is not None},
+        "weights": {name: round(float(np.mean(value)), 4) for name, value in classifier.weights_.items()},
     }
     judged = library.left_out(classifier, studio.rows.vectors[rows], labels)
     if judged is None:

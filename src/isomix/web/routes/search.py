@@ -156,7 +156,7 @@ def _embed(studio: Studio, content: bytes) -> dict[str, str]:
         raise ImageError(found.errors[0])
     key = f"upload:{secrets.token_hex(8)}"
     studio.uploads[key] = make_thumbnail(image, 256)
-    studio.remember(SideQuery(key, "upload", "your picture", found.embeddings[0], found.features[0]))
+    studio.remember(SideQuery(key, "upload", "your picture", found.embeddings[0]))
     return {"query": key}
 
 

@@ -89,7 +89,11 @@ export function follow(event, patch) {
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
   event.preventDefault();
   go(patch);
-  if (patch.q) scrollTo({ top: 0 });
+  if (patch.q) {
+    scrollTo({ top: 0 });
+    // What was clicked may be gone from the page; the next Tab begins with the new results.
+    document.getElementById('page')?.focus({ preventScroll: true });
+  }
 }
 
 /** Small pictures in a line. @param {number[]} rows @param {number} [most] */

@@ -20,17 +20,17 @@ let begun = false;
 
 function frame() {
   const page = pages[view.page];
-  return html`<div class="side">
+  return html`<header class="side">
       <div class="brand"><img src="/static/icon.svg" alt="" />isomix</div>
       <nav aria-label="Pages">
         ${Object.entries(pages).map(([name, { title }]) => html`<a href=${address({ page: name })} aria-current=${name === view.page ? 'page' : nothing} @click=${(/** @type {MouseEvent} */ e) => follow(e, { page: name })}>${title}</a>`)}
       </nav>
-      <footer>
+      <div class="foot">
         ${table.spaces.filter((/** @type {any} */ s) => !s.reason).length > 1 ? spaces() : nothing}
         <p><b>${table.name}</b>${plural(table.rows, 'picture')}<br />${table.model}${table.read_only ? html`<br />read-only` : nothing}</p>
         <button class="quiet" @click=${elsewhere}>Open elsewhere</button>
-      </footer>
-    </div>
+      </div>
+    </header>
     <main id="page" class="page ${view.sel.length ? 'picking' : ''}" tabindex="-1" aria-label=${page.title}>${changed()}${page.view()}</main>
     ${view.sel.length ? selection() : nothing}
     <div role="status" aria-live="polite">${toast.until > Date.now() ? html`<div class="toast">${toast.text}</div>` : nothing}</div>
@@ -76,14 +76,14 @@ async function elsewhere() {
 function selection() {
   const name = encodeURIComponent(selectionName());
   const few = view.sel.slice(0, 64);
-  return html`<div class="selection" role="toolbar" aria-label="Selection">
+  return html`<aside class="selection" aria-label="Selection">
     <b>${count(view.sel.length)} selected</b>
     <button @click=${() => go({ page: 'search', q: few.length === 1 ? `row:${few[0]}` : `rows:${few.join(',')}` })} title=${view.sel.length > 64 ? 'the mean of the first 64' : ''}>More like ${few.length === 1 ? 'this' : 'these'}</button>
     <button @click=${() => go({ page: 'spectrum', pins: view.sel.slice(0, 9) })}>Pin</button>
     <button @click=${() => go({ page: 'classes' })}>Label</button>
     ${['csv', 'json', 'txt'].map((kind) => html`<a class="button" href="/api/export/selection?kind=${kind}&rows=${name}" download>${kind === 'txt' ? 'Paths' : kind.toUpperCase()}</a>`)}
     <button class="quiet" @click=${() => setSelection([])} aria-label="Clear the selection">Clear</button>
-  </div>`;
+  </aside>`;
 }
 
 onDraw(() => {

@@ -135,7 +135,7 @@ export class Plane {
     const style = getComputedStyle(canvas);
     const [ink, iso] = [style.color, style.getPropertyValue('accent-color')];
     const rows = this.visible(w, h);
-    const close = rows.length <= CLOSE && this.camera.zoom > 1.2;
+    const close = rows.length <= CLOSE;
     if (close) this.fetchSprites(rows);
     const radius = Math.max(1.6, Math.min(6, (Math.sqrt(this.camera.zoom) * 120) / Math.sqrt(this.count + 400)));
     const side = Math.min(64, Math.max(30, Math.sqrt((w * h) / Math.max(rows.length, 12)) * 0.5));
