@@ -122,7 +122,10 @@ def settled(client: Any, path: str, seconds: float = 60.0, **options: Any) -> An
     until = time.monotonic() + seconds
     while True:
         answer = client.post(path, **options) if "json" in options else client.get(path, **options)
-        if answer.status_code != 202 or time.monotonic() > until:
+        waiting = answer.status_code == 202 or (
+            path == "/api/search" and answer.status_code == 200 and answer.json()["working"]
+        )
+        if not waiting or time.monotonic() > until:
             return answer
         time.sleep(0.05)
 

@@ -94,7 +94,7 @@ class LiveRanking:
     >>> E, C = rng.normal(size=(9, 4)), np.eye(4)
     >>> live = LiveRanking(E, C)
     >>> live.rank(E[:1], 1, 0, k=2).rows
-    array([[0, 8]])
+    array([[0, 1]])
     """
 
     def __init__(self, embeddings: ArrayLike, coordinates: ArrayLike, gram: ArrayLike | None = None) -> None:

@@ -66,8 +66,12 @@ def serve(
         raise InputError(
             f"token: got {len(token)} characters, expected at least {SHORTEST_TOKEN}. Leave it out for a random one."
         )
-    studio = Studio(table, model=model, read_only=read_only, roots=roots)
     listening = _listen(host, port)
+    try:
+        studio = Studio(table, model=model, read_only=read_only, roots=roots)
+    except BaseException:
+        listening.close()
+        raise
     port = listening.getsockname()[1]
     access = Access(port, _hosts(host, port), any_address=_is_any(host), token=token or secrets.token_urlsafe(32))
     shown = "127.0.0.1" if _is_any(host) else host
@@ -91,6 +95,7 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    listening = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -99,9 +104,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(2048)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise InputError(
-            f"port {port} of {host} cannot be listened on ({error.strerror or error}). Another studio may run there: open that one, "
-            "or name another port, e.g. --port 0 for any that is free."
+            f"port {port} of {host} cannot be listened on ({error.strerror or error}). Another studio may run there: open "
+            "that one, or name another port, e.g. --port 0 for any that is free."
         ) from error
     return listening
 

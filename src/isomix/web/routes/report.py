@@ -84,6 +84,8 @@ def _searches(studio: Studio, pictures: _Pictures, space: str, band: tuple[int, 
     for row in examples(studio, n=QUERIES, seed=seed)["rows"]:
         found = search_both(studio, studio.query(f"row:{row['row']}"), space, band, HITS)
         for side, name in (("plain", "plain"), ("adapted", space)):
+            if found["working"]:
+                raise Working(found["working"])
             if found[side] is None:
                 parts.append(f"<p class=dim>{_text(found['reason'])}</p>")
                 continue

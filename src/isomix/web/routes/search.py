@@ -15,6 +15,7 @@ from isomix.errors import ImageError, InputError, IsomixError
 from isomix.metrics.proportions import sign_test
 from isomix.store.side_file import Vote
 from isomix.store.thumbnails import make_thumbnail
+from isomix.web.jobs import Working
 from isomix.web.pictures import read_upload
 from isomix.web.routes.common import BandBody, Body, StudioOf
 from isomix.web.sides import Band
@@ -60,12 +61,15 @@ def search_both(
         },
         "adapted": None,
         "reason": "",
+        "working": "",
     }
     shown = {int(row) for row in plain.rows} | ({query.row} if query.row >= 0 else set())
     try:
         studio.check_place(query, space)
         side = studio.side(space)
         (adapted,) = side.rank([query], k, _band(studio, space, band), exact=exact)
+    except Working as working:  # the plain side need not wait
+        answer["working"] = working.what
     except IsomixError as error:
         answer["reason"] = str(error)
     else:

@@ -28,6 +28,7 @@ const asked = latest(
     found = { ...answer, asked: body };
     working = problem = '';
     draw();
+    if (answer.working) setTimeout(() => found?.asked === body && view.page === 'search' && asked.queue(body), 500);
   },
   (error) => {
     working = '';
@@ -177,6 +178,7 @@ function plainColumn() {
 function adaptedColumn() {
   const here = space();
   const name = here?.title ?? 'adapted';
+  if (found.working) return html`<section class="col iso" aria-label="Adapted space"><header><h2>${name}</h2></header><p class="working">${found.working}</p></section>`;
   if (!found.adapted) {
     const why = found.query.kind === 'text' ? 'Words stay in the plain space' : 'No adapted side';
     return html`<section class="col iso" aria-label="Adapted space"><header><h2>${name}</h2></header><div class="empty"><b>${why}</b>${found.reason}</div></section>`;
