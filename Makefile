@@ -8,7 +8,7 @@ IMAGES ?=
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo studio test test-openclip chromium unit lint type format study bench docs constraints clean
+.PHONY: help setup demo studio test test-openclip chromium fuzz unit lint type format study bench docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,15 @@ unit:
 test-openclip: $(VENV)-openclip/stamp  ## open_clip, in an environment of its own
 	$(VENV)-openclip/bin/python -m pytest tests/openclip
 
+# schemathesis lives apart: it brings an HTTP stack of its own.
+$(VENV)-fuzz/stamp: | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check schemathesis
+	@touch $@
+
+fuzz: setup $(VENV)-fuzz/stamp  ## throw odd requests at the studio, by its OpenAPI file
+	$(BIN)/python tools/fuzz_studio.py $(VENV)-fuzz/bin/schemathesis
+
 lint: setup  ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -101,4 +110,4 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output studio-output bench-output build dist
+	rm -rf $(VENV) $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output studio-output bench-output build dist

@@ -127,3 +127,63 @@ def test_options_that_cannot_be_are_refused(made, cli, options, message):
 def test_no_table_and_an_empty_one(tmp_path, cli):
     assert "does not exist" in cli("serve", tmp_path / "none.lance", "--no-open").err
     assert cli("serve", tmp_path / "none.lance", "--no-open").code == 1
+
+
+NASTY = [
+    "",
+    "0",
+    "-1",
+    "1e400",
+    "9" * 30,
+    "nan",
+    "null",
+    "true",
+    "[]",
+    "\x00",
+    "%00",
+    "../..",
+    "é" * 50,
+    "0-5,3",
+    "s:x",
+    "<b>",
+    "' OR 1=1",
+]
+
+
+def test_whatever_is_thrown_at_the_described_api_no_answer_is_a_server_error(served, ask):
+    """A small fuzz of every operation of the OpenAPI file; ``make fuzz`` throws much more at it (schemathesis)."""
+    described = served.client.get("/api/openapi.json").json()
+    bodies = [
+        {},
+        [],
+        None,
+        3,
+        "x",
+        {"rows": ["a"]},
+        {"query": {"a": 1}},
+        {"query": "row:0", "band": [10**30, "x"]},
+        {"query": "row:0", "k": 1.5},
+    ]
+    tried = 0
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            names = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
+            for value in NASTY if method == "get" else bodies:
+                where = path.replace("{row}", "0").replace("{name}", "0")
+                if method == "get":
+                    answer = served.client.get(where, params=dict.fromkeys(names, value))
+                elif path == "/api/reload":
+                    continue
+                else:
+                    kind = "image/png" if path == "/api/uploads" else "application/json"
+                    content = b"x" if path == "/api/uploads" else __import__("json").dumps(value).encode()
+                    answer = served.client.post(where, content=content, headers={"content-type": kind})
+                tried += 1
+                assert answer.status_code < 500, (method, path, value, answer.text)
+    assert tried > 300
+
+
+@pytest.mark.parametrize("path", ["/api/layout?k_top=100000", "/api/layout?k_top=100&k_bottom=92", "/api/sheet?rows="])
+def test_what_a_fuzzer_found(served, ask, path):
+    answer = ask(served.client, path)
+    assert answer.status_code == 422 or answer.json()["adapted"] is False

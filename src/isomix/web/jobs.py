@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 __all__ = ["Jobs", "Working"]
+
+MOST = 24
+"""Results that are kept, and work that waits; of more, the oldest is dropped."""
 
 
 class Working(Exception):  # noqa: N818 - not an error: the answer is on its way
@@ -23,7 +27,7 @@ class Jobs:
 
     def __init__(self, workers: int = 1) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="isomix-studio")
-        self._futures: dict[Hashable, Future[Any]] = {}
+        self._futures: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def start(self, key: Hashable, function: Callable[[], Any]) -> Future[Any]:
@@ -31,6 +35,10 @@ class Jobs:
         with self._lock:
             if key not in self._futures:
                 self._futures[key] = self._pool.submit(function)
+                while len(self._futures) > MOST:
+                    _, oldest = self._futures.popitem(last=False)
+                    oldest.cancel()
+            self._futures.move_to_end(key)
             return self._futures[key]
 
     def result(self, key: Hashable, function: Callable[[], Any], what: str, *, wait: float = 0.05) -> Any:
@@ -39,8 +47,10 @@ class Jobs:
         try:
             return future.result(timeout=wait)
         except TimeoutError:
-            if future.done():
+            if future.done():  # the work itself ran into a time limit
                 raise
+            raise Working(what) from None
+        except CancelledError:  # newer work took its place; whoever asks again starts it again
             raise Working(what) from None
 
     def forget(self) -> None:

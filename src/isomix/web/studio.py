@@ -241,6 +241,16 @@ class Studio:
 
         return self.jobs.result(("side", name), make, what)
 
+    def check_band(self, name: str, band: tuple[int, int]) -> None:
+        """Refuse a space that is not there, and a band that leaves no direction of it."""
+        if name.startswith("column:"):
+            if name.removeprefix("column:") not in self.rows.table.derived:
+                raise InputError(f"the table has no column of adapted vectors called {printable(name[7:])!r}.")
+            return
+        directions = len(self.directions(name).values)
+        if sum(band) >= directions:
+            raise InputError(f"band: {band[0]} and {band[1]} leave none of {directions} directions.")
+
     def adapted_vectors(self, name: str, band: tuple[int, int] | None) -> Any:
         """All rows adapted, shape (n, k), unit rows."""
         if name.startswith("column:"):

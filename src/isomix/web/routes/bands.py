@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from isomix.errors import InputError
 from isomix.web import library
 from isomix.web.jobs import Working
-from isomix.web.routes.common import StudioOf, attachment
+from isomix.web.routes.common import StudioOf, attachment, sends
 from isomix.web.studio import Studio
 from isomix.web.text import file_stem
 
@@ -93,7 +93,7 @@ def in_words(found: library.BandEvidence, by: str) -> str:
     return f"Cutting {cut} directions gains {gain:+.1f} {what} over the whole spectrum ({interval})."
 
 
-@router.get("/api/export/space")
+@router.get("/api/export/space", response_class=Response, responses=sends("application/octet-stream"))
 def export_space(studio: StudioOf, k_top: int, k_bottom: int) -> Response:
     """The space of a band as a file that isomix.load_space reads."""
     import tempfile

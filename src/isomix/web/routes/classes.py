@@ -14,7 +14,7 @@ from isomix.errors import InputError, IsomixError
 from isomix.fewshot.label_next import label_next
 from isomix.metrics.proportions import wilson_interval
 from isomix.web import library
-from isomix.web.routes.common import Body, StudioOf, attachment, csv_text
+from isomix.web.routes.common import Body, StudioOf, attachment, csv_text, sends
 from isomix.web.studio import Studio
 from isomix.web.text import file_stem, printable
 
@@ -163,7 +163,7 @@ def suggest(
     }
 
 
-@router.get("/api/export/labels")
+@router.get("/api/export/labels", response_class=Response, responses=sends("text/csv"))
 def export_labels(studio: StudioOf) -> Response:
     """The labels as CSV: path and label, as `isomix fit` and `isomix embed` read them."""
     rows, labels = _shots(studio)
@@ -173,7 +173,7 @@ def export_labels(studio: StudioOf) -> Response:
     return attachment(text, f"{file_stem(studio.path.stem)}-labels.csv", "text/csv; charset=utf-8")
 
 
-@router.get("/api/export/predictions")
+@router.get("/api/export/predictions", response_class=Response, responses=sends("text/csv"))
 def export_predictions(studio: StudioOf) -> Response:
     """What the classifier says of every row, as CSV."""
     classifier, _, _ = _fitted(studio)
@@ -190,7 +190,7 @@ def export_predictions(studio: StudioOf) -> Response:
     return attachment(text, f"{file_stem(studio.path.stem)}-predictions.csv", "text/csv; charset=utf-8")
 
 
-@router.get("/api/export/classifier")
+@router.get("/api/export/classifier", response_class=Response, responses=sends("application/octet-stream"))
 def export_classifier(studio: StudioOf) -> Response:
     """The classifier as a file that `isomix classify` and isomix.load_classifier read."""
     classifier, rows, _ = _fitted(studio)

@@ -14,7 +14,7 @@ from isomix.errors import InputError
 from isomix.web.studio import Studio
 from isomix.web.text import csv_cell, file_stem
 
-__all__ = ["BandBody", "Body", "StudioOf", "attachment", "csv_text", "parse_rows"]
+__all__ = ["BandBody", "Body", "StudioOf", "attachment", "csv_text", "parse_rows", "sends"]
 
 MAX_ROWS = 2_000
 
@@ -61,6 +61,11 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(header)
     writer.writerows([csv_cell(cell) for cell in row] for row in rows)
     return out.getvalue()
+
+
+def sends(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """For the description of a route: what it answers when it does not answer JSON."""
+    return {200: {"description": "A file.", "content": {kind: {} for kind in kinds}}}
 
 
 def attachment(content: str | bytes, name: str, kind: str) -> Response:

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from isomix.errors import InputError
 from isomix.neighbors import near_pairs
 from isomix.store.thumbnails import THUMBNAIL_SIDE
-from isomix.web.routes.common import Body, StudioOf, attachment, csv_text
+from isomix.web.routes.common import Body, StudioOf, attachment, csv_text, sends
 from isomix.web.studio import Studio
 from isomix.web.text import file_stem, printable
 
@@ -173,7 +173,9 @@ def judge(studio: StudioOf, body: VerdictBody) -> dict[str, int]:
     return {"verdicts": len(studio.side_file.verdicts)}
 
 
-@router.get("/api/export/duplicates")
+@router.get(
+    "/api/export/duplicates", response_class=Response, responses=sends("text/csv", "application/json", "text/html")
+)
 def export_duplicates(
     studio: StudioOf, request: Request, threshold: Threshold = 0.97, kind: Literal["csv", "json", "html"] = "csv"
 ) -> Response:

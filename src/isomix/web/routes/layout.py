@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from numpy.typing import NDArray
 
 from isomix.errors import InputError, IsomixError
-from isomix.web.routes.common import StudioOf
+from isomix.web.routes.common import StudioOf, sends
 from isomix.web.studio import Studio
 
 router = APIRouter()
@@ -35,7 +35,7 @@ def layout(
     return {"method": used, "note": note, "rows": len(plain), "adapted": adapted is not None, "reason": reason}
 
 
-@router.get("/api/layout.bin")
+@router.get("/api/layout.bin", response_class=Response, responses=sends("application/octet-stream"))
 def layout_numbers(
     studio: StudioOf,
     space: Annotated[str, Query(max_length=120)] = "isoclip",
@@ -77,8 +77,7 @@ def _positions(studio: Studio, space: str, band: tuple[int, int], method: str) -
 
     problem = ""
     try:
-        if not space.startswith("column:"):
-            studio.directions(space)
+        studio.check_band(space, band)
     except IsomixError as error:
         problem = str(error)
 

@@ -15,7 +15,7 @@ from isomix.web.jobs import Working
 from isomix.web.routes.bands import evidence
 from isomix.web.routes.bands import spectrum as spectrum_of
 from isomix.web.routes.classes import classes_of
-from isomix.web.routes.common import StudioOf, attachment
+from isomix.web.routes.common import StudioOf, attachment, sends
 from isomix.web.routes.search import count_votes, search_both
 from isomix.web.routes.table import examples
 from isomix.web.studio import Studio
@@ -34,7 +34,7 @@ table{border-collapse:collapse}td,th{padding:.3rem 1rem .3rem 0;text-align:left}
 """.strip()
 
 
-@router.get("/api/export/report")
+@router.get("/api/export/report", response_class=Response, responses=sends("text/html"))
 def report(
     studio: StudioOf,
     request: Request,

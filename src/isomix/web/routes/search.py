@@ -17,7 +17,7 @@ from isomix.store.side_file import Vote
 from isomix.store.thumbnails import make_thumbnail
 from isomix.web.jobs import Working
 from isomix.web.pictures import read_upload
-from isomix.web.routes.common import BandBody, Body, StudioOf
+from isomix.web.routes.common import BandBody, Body, StudioOf, sends
 from isomix.web.sides import Band
 from isomix.web.sides import Query as SideQuery
 from isomix.web.studio import Studio
@@ -164,7 +164,7 @@ def _embed(studio: Studio, content: bytes) -> dict[str, str]:
     return {"query": key}
 
 
-@router.get("/api/uploads/{name}")
+@router.get("/api/uploads/{name}", response_class=Response, responses=sends("image/webp"))
 def uploaded(studio: StudioOf, name: str) -> Response:
     """The small copy of an uploaded picture."""
     content = studio.uploads.get(f"upload:{name}")

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from isomix import __version__
+from isomix.errors import InputError
 from isomix.web.jobs import Working
 from isomix.web.pictures import SIDES, Pictures
-from isomix.web.routes.common import Body, StudioOf, attachment, csv_text, parse_rows
+from isomix.web.routes.common import Body, StudioOf, attachment, csv_text, parse_rows, sends
 from isomix.web.text import file_stem, printable
 
 router = APIRouter()
@@ -90,7 +91,7 @@ def examples(
     return {"rows": studio.describe(chosen)}
 
 
-@router.get("/api/picture/{row}")
+@router.get("/api/picture/{row}", response_class=Response, responses=sends("image/webp", "image/svg+xml"))
 def picture(
     studio: StudioOf,
     request: Request,
@@ -109,10 +110,13 @@ def picture(
     return Response(content, media_type="image/webp", headers={"cache-control": cache})
 
 
-@router.get("/api/sheet")
+@router.get("/api/sheet", response_class=Response, responses=sends("image/webp"))
 def sheet(studio: StudioOf, request: Request, rows: Annotated[str, Query(max_length=20_000)]) -> Response:
     """Thumbnails of up to 256 rows as one picture, for the map."""
-    content = request.app.state.pictures.sheet(studio.rows, parse_rows(studio, rows, MAX_SHEET))
+    numbers = parse_rows(studio, rows, MAX_SHEET)
+    if not numbers:
+        raise InputError("rows: got none, expected at least one row.")
+    content = request.app.state.pictures.sheet(studio.rows, numbers)
     return Response(content, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})
 
 
@@ -128,7 +132,9 @@ def keep_selection(studio: StudioOf, body: SelectionBody) -> dict[str, str]:
     return {"selection": studio.keep_selection(body.rows)}
 
 
-@router.get("/api/export/selection")
+@router.get(
+    "/api/export/selection", response_class=Response, responses=sends("text/csv", "application/json", "text/plain")
+)
 def export_selection(
     studio: StudioOf,
     rows: Annotated[str, Query(max_length=20_000)],
