@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MODEL ?= embedded
 IMAGES ?=
+TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-openclip unit lint type format study bench crash audit docs constraints clean
+.PHONY: help setup demo studio test test-openclip chromium fuzz unit lint type format study bench crash audit docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,13 +25,17 @@ $(VENV)/app.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[app,plot]'
 	@touch $@
 
+$(VENV)/web.stamp: $(VENV)/app.stamp
+	$(PIP_INSTALL) --editable '.[app,plot,web,map]'
+	@touch $@
+
 $(VENV)/hf.stamp: $(VENV)/app.stamp
 	$(PIP_INSTALL) --editable '.[app,plot,hf]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[dev]'
-	@touch $@ $(VENV)/app.stamp $(VENV)/hf.stamp
+	@touch $@ $(VENV)/app.stamp $(VENV)/web.stamp $(VENV)/hf.stamp
 
 # open_clip lives apart: its torchvision would break transformers beside a torch for the CPU. One command, so that pip
 # finds versions of torch and torchvision that belong together.
@@ -45,7 +50,20 @@ setup: $(VENV)/dev.stamp  ## install everything a developer needs into .venv
 demo: $(VENV)/$(if $(filter hf:%,$(MODEL)),hf,app).stamp  ## the tour: search and few-shot classification, measured on the spot
 	$(BIN)/isomix demo --output demo-output --overwrite --model '$(MODEL)' $(if $(IMAGES),--images '$(IMAGES)')
 
-test: setup lint type unit test-openclip  ## everything that CI runs
+studio: $(VENV)/web.stamp  ## the bundled pictures in the browser; TABLE=photos.lance for your own
+ifeq ($(TABLE),)
+	@mkdir -p studio-output
+	@test -e studio-output/icons.lance || \
+	  $(BIN)/isomix embed src/isomix/demo/pictures/icons -o studio-output/icons.lance --labels folders
+endif
+	$(BIN)/isomix serve '$(or $(TABLE),studio-output/icons.lance)'
+
+test: setup chromium lint type unit test-openclip  ## everything that CI runs
+
+# The studio is tested in a real browser. Where it is absent and cannot be installed, those tests are skipped and say so.
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	  apt-get install -qq chromium >/dev/null; } || echo "no chromium here: the studio's browser tests are skipped"
 
 # Two processes of one thread each, which is what two cores take; a file stays in one process.
 unit:
@@ -53,6 +71,15 @@ unit:
 
 test-openclip: $(VENV)-openclip/stamp  ## open_clip, in an environment of its own
 	$(VENV)-openclip/bin/python -m pytest tests/openclip
+
+# schemathesis lives apart: it brings an HTTP stack of its own.
+$(VENV)-fuzz/stamp: | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check schemathesis
+	@touch $@
+
+fuzz: setup $(VENV)-fuzz/stamp  ## throw odd requests at the studio, by its OpenAPI file
+	$(BIN)/python tools/fuzz_studio.py $(VENV)-fuzz/bin/schemathesis
 
 lint: setup  ## style
 	$(BIN)/ruff check .
@@ -94,4 +121,5 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output build dist
+	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo-output studio-output bench-output build dist

@@ -25,6 +25,7 @@ _EXPORTS = {
         "load_classifier",
     ),
     "isomix.neighbors": ("search",),
+    "isomix.plotting": ("show",),
     "isomix.spaces": ("IsoCLIP", "Projectors", "TextPCA", "load_space"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -91,4 +92,5 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     )
     from isomix.metrics import retrieval_metrics
     from isomix.neighbors import search
+    from isomix.plotting import show
     from isomix.spaces import IsoCLIP, Projectors, TextPCA, load_space

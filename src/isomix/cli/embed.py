@@ -33,6 +33,7 @@ def command(
     keep_vanished: options.KeepVanished = False,
     retry: options.Retry = False,
     overwrite: options.Overwrite = False,
+    thumbnails: options.Thumbnails = True,
     device: options.Device = None,
     offline: options.Offline = False,
     as_json: options.AsJson = False,
@@ -65,6 +66,7 @@ def command(
                 keep_vanished=keep_vanished,
                 retry=retry,
                 overwrite=overwrite,
+                thumbnails=thumbnails,
                 progress=update,
             )
     except KeyboardInterrupt:
@@ -104,6 +106,8 @@ def summary(report: EmbedReport) -> list[str]:
     }
     lines = [f"{report.table}: {report.rows:,} pictures  ({report.seconds:.1f} s{speed})"]
     lines += [f"  {count:>9,}  {what}" for what, count in counts.items() if count]
+    if report.thumbnail_bytes:
+        lines.append(f"  {report.thumbnail_bytes / 1e6:>7,.1f} MB  of thumbnails, for isomix serve")
     for column in report.dropped_columns:
         lines.append(
             f"  the adapted column {column!r} was dropped; make it again: isomix adapt {report.table} --column {column}"

@@ -94,6 +94,10 @@ ListRoot = Annotated[
 ]
 KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="Keep pre-projection features too.")]
 KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Keep rows whose file is gone.")]
+Thumbnails = Annotated[
+    bool,
+    typer.Option("--thumbnails/--no-thumbnails", help="Keep a small copy of every picture for `serve`, some 3 kB."),
+]
 Retry = Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")]
 OwnPictures = Annotated[
     Path | None,
@@ -259,3 +263,25 @@ def version_option(show: Any) -> Any:
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+# ---------------------------------------------------------------------- the studio
+
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")]
+Host = Annotated[
+    str, typer.Option("--host", help="Address to listen on. Others than this machine's own are reached by its link.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar="ISOMIX_TOKEN",
+        help="Opens the studio in any browser; 16 characters or more.",
+        show_default="a random one, and a link that works once",
+    ),
+]
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="Keep no labels, votes or verdicts.")]
+NoOpen = Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")]
+PictureRoots = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help=f"A folder that pictures may be read from, beside the table's own. {SEVERAL}"),
+]

@@ -20,6 +20,7 @@ from isomix.store.plan import EmbedReport, Plan, content_hash, make_plan
 from isomix.store.scan import Scan, SourceFile, scan
 from isomix.store.schema import ANNOTATIONS, TableMetadata
 from isomix.store.table import EmbeddingTable, check_is_plain
+from isomix.store.thumbnails import Thumbnails, make_thumbnail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,6 +50,7 @@ def embed(
     keep_vanished: bool = False,
     retry: bool = False,
     overwrite: bool = False,
+    thumbnails: bool = True,
     progress: Progress | None = None,
 ) -> EmbedReport:
     """Encode the pictures of a source into a table, or bring the table up to date with its source.
@@ -77,6 +79,8 @@ def embed(
         Try the files on the ledger again, changed or not.
     overwrite : bool
         Start the table anew, whatever is there.
+    thumbnails : bool
+        Keep a small copy of every picture beside the table, for the studio (:mod:`isomix.store.thumbnails`).
     progress : callable, optional
         Called with (done, total, failed) after every batch.
 
@@ -113,8 +117,15 @@ def embed(
         journal.recover(table)
         plan = make_plan(table, found, report, keep_vanished, retry)
         _apply(table, plan, report, keep_vanished)
-        _encode(table, plan, journal, encoder, report, batch_size, workers, max_megapixels, progress)
+        small = Thumbnails(path)
+        if overwrite:
+            small.drop()
+        kept = small if thumbnails else None
+        _encode(table, plan, journal, encoder, report, batch_size, workers, max_megapixels, progress, kept)
         table.tidy()
+        if report.changed or report.removed:
+            small.keep_only(table.column("content_hash"))
+        report.thumbnail_bytes = small.bytes
         report.rows = table.count
         report.seconds = time.monotonic() - started
     return report
@@ -175,12 +186,14 @@ def _encode(
     workers: int | None,
     max_megapixels: float,
     progress: Progress | None,
+    thumbnails: Thumbnails | None,
 ) -> None:
     from isomix.encoders.batching import iter_encoded
 
     total = len(plan.encode)
     hashes: dict[int, str] = {}
-    loaders = (partial(_load, i, file, hashes, max_megapixels) for i, file in enumerate(plan.encode))
+    small: dict[int, bytes] | None = None if thumbnails is None else {}
+    loaders = (partial(_load, i, file, hashes, small, max_megapixels) for i, file in enumerate(plan.encode))
     done = failed = 0
     waiting: list[Batch] = []
     if progress is not None:
@@ -190,13 +203,17 @@ def _encode(
         done += len(batch)
         failed += len(batch.errors)
         if len(waiting) == CHUNK_BATCHES or done == total:
+            if thumbnails is not None and small is not None:
+                thumbnails.put({hashes[i]: small.pop(i) for i in list(small) if i in hashes and i < done})
             _commit(table, plan, journal, waiting, hashes, report)
             waiting = []
         if progress is not None:
             progress(done, total, failed)
 
 
-def _load(index: int, file: SourceFile, hashes: dict[int, str], max_megapixels: float) -> Image:
+def _load(
+    index: int, file: SourceFile, hashes: dict[int, str], small: dict[int, bytes] | None, max_megapixels: float
+) -> Image:
     from isomix.encoders.images import read_image
 
     if file.problem:
@@ -208,7 +225,10 @@ def _load(index: int, file: SourceFile, hashes: dict[int, str], max_megapixels: 
         )
     content = file.location.read_bytes()
     hashes[index] = content_hash(content)
-    return read_image(content, max_megapixels=max_megapixels)
+    image = read_image(content, max_megapixels=max_megapixels)
+    if small is not None:
+        small[index] = make_thumbnail(image)
+    return image
 
 
 def _commit(

@@ -41,6 +41,8 @@ class EmbedReport:
         Folders that could not be opened; rows below them were kept.
     dropped_columns : list of str
         Derived columns that were dropped, because rows were added.
+    thumbnail_bytes : int
+        Size of the file of thumbnails.
     seconds : float
     """
 
@@ -58,6 +60,7 @@ class EmbedReport:
     duplicates: list[str] = field(default_factory=list)
     closed_folders: list[str] = field(default_factory=list)
     dropped_columns: list[str] = field(default_factory=list)
+    thumbnail_bytes: int = 0
     seconds: float = 0.0
 
     @property

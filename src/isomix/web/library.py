@@ -1,0 +1,208 @@
+"""Everything of isomix that the studio computes with, behind a handful of names: what is renamed there is followed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from isomix.encoders import Encoder
+from isomix.encoders.lazy import LazyEncoder
+from isomix.encoders.prompts import default_templates, encode_classes, nouns
+from isomix.errors import BandError, InputError
+from isomix.fewshot import ProjectAndMix
+from isomix.fewshot.held_out import leave_one_out
+from isomix.linalg import normalize_rows, principal_directions
+from isomix.projectors import Projectors
+from isomix.spaces import IsoCLIP, preset_band
+from isomix.spaces.band_selection import automatic_band
+from isomix.spaces.controls import random_projectors
+from isomix.spaces.operator import InterModalOperator
+from isomix.store import EmbeddingTable
+
+__all__ = [
+    "BandEvidence",
+    "Directions",
+    "adapt_rows",
+    "band_evidence",
+    "classifier_source",
+    "fit_classifier",
+    "for_embeddings",
+    "isoclip_directions",
+    "left_out",
+    "preset_of",
+    "save_band",
+    "sentences_of_nouns",
+    "table_model",
+    "text_directions",
+]
+
+Doubles = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+class Directions(NamedTuple):
+    """Directions that a band cuts: coordinates c = C e, inner products G (None: orthonormal), what stands on the curve.
+
+    Attributes
+    ----------
+    coordinates : ndarray, shape (r, d)
+    gram : ndarray, shape (r, r), or None
+    values : ndarray, shape (r,)
+        Singular values, descending.
+    control : ndarray or None
+        The same of random projectors.
+    """
+
+    coordinates: Doubles
+    gram: Doubles | None
+    values: Doubles
+    control: Doubles | None
+
+
+def table_model(table: EmbeddingTable, model: str | None = None) -> LazyEncoder:
+    """The table's model, which never opens a connection; another one is refused when it is read."""
+    return LazyEncoder(model or table.metadata.model, offline=True, made_by=table.made_by)
+
+
+def for_embeddings(projectors: Projectors) -> Projectors:
+    """The pair that is used for stored embeddings: the text projector alone where the image head has a bias."""
+    return projectors if projectors.image_bias is None else projectors.text_only()
+
+
+def isoclip_directions(projectors: Projectors) -> Directions:
+    """Singular directions of the inter-modal operator, for image embeddings."""
+    pair = for_embeddings(projectors)
+    operator = InterModalOperator(pair)
+    projected = operator.projected("image")
+    control = InterModalOperator(random_projectors(pair)).S
+    return Directions(operator.coordinate_map("image"), projected.T @ projected, operator.S, control)
+
+
+def sentences_of_nouns(encoder: Encoder) -> Singles:
+    """Text embeddings of everyday nouns in the model's own prompt: a bank where there is none."""
+    template = default_templates(encoder)[0]
+    sentences = [template.format(noun) for noun in nouns()]
+    return np.asarray(encoder.encode_text(sentences, show_progress_bar=False).embeddings)
+
+
+def text_directions(bank: Singles) -> Directions:
+    """Principal directions of a bank of sentences; orthonormal."""
+    directions, values, _ = principal_directions(normalize_rows(bank), center=True)
+    return Directions(directions, None, values, None)
+
+
+def preset_of(model: str) -> tuple[int, int] | None:
+    """The preset band of a model for images, or None."""
+    try:
+        band = preset_band(model)
+    except BandError:
+        return None
+    return band.k_top, band.k_bottom
+
+
+def adapt_rows(directions: Directions, rows: Singles, k_top: int, k_bottom: int) -> Singles:
+    """Unit rows whose cosines are those of the band; (n, k)."""
+    band = slice(k_top, len(directions.coordinates) - k_bottom)
+    C = directions.coordinates[band]
+    if directions.gram is not None:
+        values, vectors = np.linalg.eigh(directions.gram[band, band])
+        C = (vectors * np.sqrt(np.maximum(values, 0.0))).T @ C
+    mapped = rows @ C.T.astype(np.float32)
+    return np.asarray(mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-12))
+
+
+def save_band(projectors: Projectors, k_top: int, k_bottom: int) -> IsoCLIP:
+    """The fitted space of a band."""
+    return IsoCLIP(for_embeddings(projectors), band=(k_top, k_bottom)).fit()
+
+
+class BandEvidence(NamedTuple):
+    """What the band selection found.
+
+    Attributes
+    ----------
+    source : {"labels", "sentences", "embeddings", "spectrum"}
+    criterion : str
+    band, best : (int, int)
+        The choice, and the best of the grid.
+    scores : list of (k_top, k_bottom, score)
+    gain, standard_error : float
+        Of ``best`` over the whole spectrum.
+    strong : bool
+    """
+
+    source: str
+    criterion: str
+    band: tuple[int, int]
+    best: tuple[int, int]
+    scores: list[tuple[int, int, float]]
+    gain: float
+    standard_error: float
+    strong: bool
+
+
+def band_evidence(
+    projectors: Projectors, rows: NDArray[Any], labels: Sequence[str] | None, bank: Singles | None
+) -> BandEvidence | None:
+    """Scores of bands on a sample: by labels, else by the nearest sentence, else by the neighbours' contrast."""
+    operator = InterModalOperator(for_embeddings(projectors))
+    known = None if labels is None else np.asarray(labels)
+    source, choice, band = automatic_band(operator, rows, known, "image", bank)
+    if choice is None:
+        return None
+    scores = [(b.k_top, b.k_bottom, float(score)) for b, score in choice.scores.items() if np.isfinite(score)]
+    return BandEvidence(
+        source,
+        choice.criterion,
+        (band.k_top, band.k_bottom),
+        (choice.best.k_top, choice.best.k_bottom),
+        scores,
+        float(choice.gain),
+        float(choice.standard_error),
+        bool(choice.strong),
+    )
+
+
+def fit_classifier(
+    rows: ArrayLike, labels: Sequence[str], encoder: Encoder | None, names: Sequence[str]
+) -> ProjectAndMix:
+    """Project and Mix on labelled rows; class names are the text where the model is at hand."""
+    if len(names) < 2:
+        raise InputError(f"got {len(names)} class(es), expected at least two with pictures.")
+    text: Mapping[str, Any] | None = None
+    if encoder is not None:
+        text = encode_classes(encoder, sorted(names))
+    scale = 100.0 if encoder is None else encoder.logit_scale
+    calibrate = len(labels) > len(set(labels)) + 1  # else nothing can be left out
+    return ProjectAndMix(logit_scale=scale, calibrate=calibrate).fit(rows, np.asarray(labels), text)
+
+
+def classifier_source(table: EmbeddingTable, encoder: Encoder | None, shots: int) -> dict[str, Any]:
+    """What a saved classifier was made from, as `isomix fit` records it."""
+    return {
+        "model": table.metadata.model,
+        "fingerprint": table.metadata.fingerprint,
+        "templates": [] if encoder is None else list(default_templates(encoder)),
+        "shots": f"{shots} rows of {table.path.name}",
+    }
+
+
+def left_out(
+    classifier: ProjectAndMix, rows: Singles, labels: Sequence[str]
+) -> tuple[NDArray[np.intp], list[str]] | None:
+    """Row positions that can be left out, and what the classifier without each of them says; exact, in closed form.
+
+    The weights are those chosen on all shots. None where every class has one shot.
+    """
+    unit = normalize_rows(np.asarray(rows, np.float32))
+    unique, first = np.unique(unit, axis=0, return_index=True)
+    kept = np.sort(first) if len(unique) < len(unit) else np.arange(len(unit))
+    numbers = np.searchsorted(classifier.classes_, np.asarray(labels)[kept])
+    held_out = leave_one_out(unit[kept], numbers, np.ones(len(kept)), classifier.moments_)
+    if held_out is None:
+        return None
+    guesses = classifier.classes_[classifier._sum.held_out(held_out)(classifier._values).argmax(axis=1)]
+    return kept[held_out.rows], [str(guess) for guess in guesses]

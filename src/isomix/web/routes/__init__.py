@@ -1,0 +1,1 @@
+"""The pages' questions, a module a page."""
