@@ -76,8 +76,12 @@ def test_remove_self_needs_the_same_rows(samples: Samples) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["plain", "isoclip", "isoclip:4/32", "isoclip:auto", "text-pca", "text-pca:20", "pca-whitening"]
-)
+    "spec",
+    [
+        "plain", "isoclip", "isoclip:4/32", "isoclip:auto", "text-pca", "text-pca:20", "text-pca:auto", "text-pca-cliff",
+        "text-pca-cliff:auto", "pca-whitening",
+    ],
+)  # fmt: skip
 def test_a_run_is_known_by_its_bank_if_the_method_reads_it(
     samples: Samples, backbone: Backbone, rng: np.random.Generator, spec: str
 ) -> None:
@@ -101,10 +105,26 @@ def test_methods_see_the_gallery_and_the_bank_alone(
     assert (fitted.description["bank"], fitted.description["bank_size"]) == ("toy bank", 300)
     changed = replace(samples, vectors=Vectors(samples.vectors.embeddings.copy(), samples.vectors.features))
     changed.vectors.embeddings[SPLITS == "test"] = 1.0
-    for spec in ("pca-whitening:8", "isoclip:auto", "zca-whitening:8"):
-        given = (lambda: bank) if spec == "isoclip:auto" else no_bank
+    for spec in ("pca-whitening:8", "isoclip:auto", "text-pca:auto", "zca-whitening:8"):
+        given = (lambda: bank) if reads_bank(spec) else no_bank
         before, after = (fit_on(e, sides(e).gallery, spec, backbone, given).description for e in (samples, changed))
         assert before == after, "queries play no part in the fit"
+
+
+def test_text_pca_behind_the_cliff(samples: Samples, rng: np.random.Generator) -> None:
+    left, right = (np.linalg.qr(rng.normal(size=(192, 192)))[0] for _ in range(2))
+    S = np.r_[np.linspace(4, 3, 180), np.linspace(1.5, 0.1, 12)]
+    bank = Bank("toy bank", rng.normal(size=(300, 192)) * S @ left.T)
+    clip = Backbone("hf:some/clip")
+    clip.__dict__["projectors"] = Projectors(text=(left * S) @ right.T)
+    fitted = fit_on(samples, sides(samples).gallery, "text-pca-cliff", clip, lambda: bank)
+    wanted = TextPCA(projectors=clip.projectors).fit(bank.embeddings)
+    np.testing.assert_array_equal(fitted.gallery(samples.vectors), wanted.transform(samples.vectors.embeddings))
+    assert (fitted.description["cliff"], fitted.description["n_components"]) == (12, 60)
+    counted = fit_on(samples, sides(samples).gallery, "text-pca-cliff:9", clip, lambda: bank)
+    assert counted.description["n_components"] == 9
+    with pytest.raises(InputError, match="name it with --model"):
+        fit_on(samples, sides(samples).gallery, "text-pca-cliff", None, lambda: bank)
 
 
 def test_controls_of_isoclip(samples: Samples, backbone: Backbone, tmp_path: Path) -> None:

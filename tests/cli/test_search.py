@@ -163,15 +163,33 @@ def test_bands(table, searcher):
         trained.read(["a sentence"])
 
 
-def test_a_model_without_a_preset_band_stays_in_the_plain_space(photos, tmp_path):
+def test_a_model_without_a_preset_band_takes_the_automatic_one(photos, tmp_path, monkeypatch):
     embed(photos / "alien", tmp_path / "t.lance", isomix.load_encoder("embedded:as-trained"))
-    searcher = TableSearch(EmbeddingTable.open(tmp_path / "t.lance"))
+    stored = EmbeddingTable.open(tmp_path / "t.lance")
+    searcher = TableSearch(stored)
     queries, _ = searcher.read(["row:0"])
     (answer,) = searcher.search(queries, 1)
     assert answer.space == "plain"
-    assert "there is no preset band" in answer.note
-    with pytest.raises(BandError):
-        searcher.search(queries, 1, space="isoclip")
+    assert answer.note == "there is no preset band for this model, and the automatic one cuts nothing"
+    (asked,) = searcher.search(queries, 1, space="isoclip")
+    assert (
+        asked.note == "cuts the 0 largest and 0 smallest of 192 directions, no preset, so automatic, from the spectrum"
+    )
+
+    # The same table, if its model had the spectrum of a trained CLIP, and if its projectors were out of reach.
+    pair = searcher.model.projectors
+    U, S, Vt = np.linalg.svd(pair.text.astype(float), full_matrices=False)
+    S = np.r_[np.linspace(4, 3, 176), np.linspace(1.5, 0.1, 16)]
+    clip = TableSearch(stored)
+    clip.model.__dict__["projectors"] = pair.replace(text=(U * S) @ Vt).text_only()
+    (answer,) = clip.search(queries, 1)
+    assert (answer.space, clip.isoclip.band_) == ("isoclip", (56, 16))
+    assert answer.note.startswith("cuts the 56 largest and 16 smallest of 192 directions, no preset, so automatic")
+    gone = TableSearch(stored)
+    gone.model.spec = "hf:/nowhere/at-all"
+    (answer,) = gone.search(queries, 1)
+    assert (answer.space, answer.hits[0].number) == ("plain", asked.hits[0].number)
+    assert "projectors cannot be read" in answer.note
 
 
 def test_unusable_queries(searcher, tmp_path):

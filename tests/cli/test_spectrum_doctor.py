@@ -39,7 +39,7 @@ def test_spectrum_with_embeddings(cli, pictures, tmp_path):
     np.save(tmp_path / "texts.npy", T)
     result = cli("spectrum", "embedded", "--images", tmp_path / "images.npy", "--texts", tmp_path / "texts.npy")
     assert result.code == 0
-    assert "no cut stands out among these embeddings" in " ".join(result.out.split())
+    assert "nothing stands out in the spectrum" in " ".join(result.out.split())
     assert "text common" in result.out
     assert max(map(len, result.out.splitlines())) <= 80
     printed = json.loads(cli("spectrum", "embedded", "--images", tmp_path / "images.npy", "--json").out)

@@ -202,6 +202,27 @@ def test_adapt_with_the_text_projector_alone(photos, tmp_path, isomix, rng):
     assert code == 1 and "the text projector at hand is that of" in err
 
 
+def test_adapt_without_a_preset_takes_the_automatic_band_and_says_so(tmp_path, isomix, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    left, right = (np.linalg.qr(rng.normal(size=(64, 64)))[0] for _ in range(2))
+    S = np.r_[np.linspace(4, 3, 58), np.linspace(1.5, 0.5, 6)]
+    Projectors(text=(left * S) @ right.T, source="hf:some/clip").save("clip.safetensors")
+    coordinates = rng.normal(size=(200, 64))
+    coordinates[:, -6:] *= 2.5
+    np.save("pictures.npy", (coordinates @ left.T).astype(np.float32))
+    np.save("others.npy", rng.normal(size=(200, 64)).astype(np.float32))
+    for name, cut, why in (("pictures", (19, 6), "confirm it"), ("others", (0, 0), "do not")):
+        words = ("adapt", f"{name}.npy", "-o", f"{name}-adapted.parquet", "--model", "clip.safetensors", "--json")
+        code, out, err = isomix(*words)
+        assert code == 0, err
+        space = json.loads(out)["space"]
+        assert (space["band"]["k_top"], space["band"]["k_bottom"]) == cut
+        assert "no preset band for clip.safetensors, so the automatic one holds" in err
+        assert why in err and why in space["parameters"]["band_evidence"]["why"]
+    code, _, err = isomix(*words, "--overwrite", "--band", "2/1")
+    assert code == 0 and "no preset band" not in err
+
+
 def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stored = rng.normal(size=(50, 192)).astype(np.float16)

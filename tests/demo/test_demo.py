@@ -138,10 +138,12 @@ def test_flat_folder_draws_neighbours_and_says_what_is_skipped(folder: Path, tmp
     assert "skipped" in printed(tour)
 
 
-def test_without_a_preset_band_isoclip_is_skipped_by_name(folder: Path, tmp_path: Path) -> None:
+def test_without_a_preset_band_isoclip_takes_the_automatic_one(folder: Path, tmp_path: Path) -> None:
     tour = run_tour("embedded:as-trained", folder, tmp_path / "out", draws=2)
-    assert any(reason.startswith("IsoCLIP:") for reason in tour.skipped)
-    assert not any("IsoCLIP" in row.method for row in tour.groups[0].retrieval)
+    band = tour.settings["band"]
+    assert (band["k_top"], band["k_bottom"], band["chosen_by"]) == (0, 0, "spectrum")
+    assert "IsoCLIP (0, 0)" in [row.method for row in tour.groups[0].retrieval]
+    assert "no preset, so the automatic band (nothing stands out in the spectrum" in " ".join(printed(tour).split())
     given = run_tour("embedded:as-trained", folder, tmp_path / "given", draws=2, band=(0, 0))
     by_method = {row.method: row for row in given.groups[0].retrieval}
     assert by_method["IsoCLIP (0, 0)"].mean_average_precision == pytest.approx(

@@ -20,8 +20,9 @@ from isomix.spaces.band_comparison import (
     neighbor_contrasts,
     soft_average_precisions,
 )
-from isomix.spaces.bands import Band, default_band
+from isomix.spaces.bands import Band
 from isomix.spaces.controls import turned_projectors
+from isomix.spaces.defaults import default_band, fit_isoclip
 from isomix.spaces.gallery_sample import draw_sample, same_sentence
 from isomix.spaces.operator import InterModalOperator
 from isomix.spaces.spectrum import cliff, leading_outliers, prior_band
@@ -299,6 +300,24 @@ def test_the_default_of_the_verbs():
     assert default_band("openclip:ViT-B-32/openai") == "preset"
     assert default_band("hf:someone/else") == default_band("") == "auto"
     assert default_band("embedded", "text") == "auto"
+
+
+def test_where_nothing_is_preset_the_verbs_take_the_automatic_band_of_their_rows(trained):
+    pair, E = trained
+    assert fit_isoclip(pair, "preset", lambda: E).band_source_ == "embeddings"
+    assert fit_isoclip(pair, "preset", lambda: E[:49]).band_source_ == "spectrum"
+    with pytest.raises(InputError, match="at least 50"):
+        fit_isoclip(pair, "auto", lambda: E[:49])
+
+    def unread():
+        raise AssertionError("no row is needed")
+
+    given = fit_isoclip(pair, (3, 1), unread, compact=False)
+    assert (given.band_, given.n_components_) == ((3, 1), 64)
+    named = fit_isoclip(Projectors.from_pretrained("embedded"), "preset", unread)
+    assert (named.band_, named.band_source_) == ((0, 72), "preset")
+    by_name = fit_isoclip(Projectors.from_pretrained("embedded:as-trained"), "preset", unread, backbone="embedded")
+    assert by_name.band_source_ == "preset"
 
 
 # --------------------------------------------------------------------------------------- OpenAI ViT-B/32, real vectors

@@ -93,9 +93,8 @@ def _space(
     offline: bool,
 ) -> Space:
     from isomix.cli.common import log
-    from isomix.spaces import IsoCLIP, Projectors, load_space
-    from isomix.spaces.bands import default_band
-    from isomix.spaces.gallery_sample import MIN_ROWS
+    from isomix.spaces import Projectors, load_space
+    from isomix.spaces.defaults import fit_isoclip
     from isomix.store import EmbeddingTable, open_embeddings
 
     if saved is not None:
@@ -110,15 +109,17 @@ def _space(
             markup=False,
             soft_wrap=True,
         )
-    chosen = default_band(projectors.source, str(modality)) if band == "preset" else band
-    sample = open_embeddings(source, column=column, modality=str(modality)).sample() if chosen == "auto" else None
-    if sample is not None and len(sample) < MIN_ROWS and band == "preset":
-        sample = None  # nobody asked for a choice: the spectrum has to do
-    space = IsoCLIP(projectors, chosen, modality=str(modality), compact=compact).fit(sample)
-    if chosen != band and space.band_evidence_ is not None:
-        why = space.band_evidence_["why"]
+    space = fit_isoclip(
+        projectors,
+        band,
+        lambda: open_embeddings(source, column=column, modality=str(modality)).sample(),
+        modality=str(modality),
+        compact=compact,
+    )
+    if band == "preset" and space.band_evidence_ is not None:
         log.print(
-            f"there is no preset band for {name}, so the automatic one holds, {space.band_}: {why}",
+            f"there is no preset band for {name}, so the automatic one holds, {space.band_}: "
+            f"{space.band_evidence_['why']}",
             style="yellow",
             markup=False,
             soft_wrap=True,

@@ -27,8 +27,7 @@ from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.plotting.plots import plot_accuracy, plot_spectrum
 from isomix.spaces import IsoCLIP, TextPCA
-from isomix.spaces.bands import default_band
-from isomix.spaces.gallery_sample import MIN_ROWS
+from isomix.spaces.defaults import default_band, fit_isoclip
 from isomix.spaces.spectrum import spectrum
 from isomix.store import EmbeddingTable, embed
 
@@ -167,7 +166,7 @@ def run_tour(
             tour.unreadable += failed
             tables.append(table)
         if iso is None:
-            iso = _automatic(encoder, tables)
+            iso = fit_isoclip(encoder.projectors, band, lambda: _rows(encoder, tables))
         tour.settings["band"] = {**iso.band_.to_dict(iso.rank_), "chosen_by": iso.band_source_}
         if iso.band_evidence_ is not None:
             tour.settings["band"]["why"] = iso.band_evidence_["why"]
@@ -237,11 +236,10 @@ def _embed(group: Group, path: Path, encoder: Encoder, overwrite: bool) -> tuple
     return table, report.failed + report.known_failures
 
 
-def _automatic(encoder: Encoder, tables: list[EmbeddingTable]) -> IsoCLIP:
-    """The automatic band of all pictures; of the spectrum alone if they are too few."""
+def _rows(encoder: Encoder, tables: list[EmbeddingTable]) -> Vectors:
+    """All pictures, as an automatic band looks at them."""
     column = "embedding" if encoder.projectors.image_bias is None else "feature"
-    rows = np.concatenate([table.embeddings(column) for table in tables]).astype(np.float32)
-    return IsoCLIP(encoder.projectors, "auto").fit(rows if len(rows) >= MIN_ROWS else None)
+    return np.concatenate([table.embeddings(column) for table in tables]).astype(np.float32)
 
 
 def _pictures(group: Group, table: EmbeddingTable, iso: IsoCLIP, text_pca: TextPCA) -> Pictures:

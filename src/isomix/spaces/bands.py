@@ -13,7 +13,7 @@ from isomix.errors import BandError
 from isomix.projectors.model_spec import parse_spec
 from isomix.projectors.side import check_modality
 
-__all__ = ["Band", "check_band", "default_band", "parse_band", "preset_band", "preset_names"]
+__all__ = ["Band", "check_band", "parse_band", "preset_band", "preset_names"]
 
 
 class Band(NamedTuple):
@@ -115,21 +115,6 @@ def preset_band(backbone: str, modality: str = "image") -> Band:
         f"there is no preset band for {what} ({modality}). Give a band such as '150/50', 'auto', or one of these "
         f"names: {', '.join(preset_names(modality))}."
     )
-
-
-def default_band(backbone: str, modality: str = "image") -> str:
-    """What the verbs take where no band was asked for: "preset" if the backbone has one, else "auto".
-
-    Examples
-    --------
-    >>> default_band("hf:openai/clip-vit-base-patch32"), default_band("hf:someone/else")
-    ('preset', 'auto')
-    """
-    try:
-        preset_band(backbone, modality)
-    except BandError:
-        return "auto"
-    return "preset"
 
 
 def parse_band(band: object) -> Band | str:

@@ -138,23 +138,20 @@ class TableSearch:
     @cached_property
     def isoclip(self) -> IsoCLIP:
         """The space ``isoclip``; of the model, two tensors are read."""
-        from isomix.spaces import IsoCLIP
+        from isomix.spaces.defaults import fit_isoclip
+        from isomix.store.formats.base import SAMPLE_ROWS, first_rows
 
-        pair, band, sample = self.model.projectors, self.band, None
-        if band == "preset":
-            band = self.table.metadata.model if self._has_preset else "auto"
-        if band == "auto":
-            from isomix.spaces.gallery_sample import MIN_ROWS
-            from isomix.store.formats.base import SAMPLE_ROWS, first_rows
-
-            sample = first_rows(self.table.iter_embeddings(), SAMPLE_ROWS, self.table.metadata.embedding_dim)
-            if len(sample) < MIN_ROWS and self.band == "preset":
-                sample = None  # nobody asked for a choice: the spectrum has to do
-        return IsoCLIP(pair if pair.image_bias is None else pair.text_only(), band=band).fit(sample)
+        pair, made = self.model.projectors, self.table.metadata
+        return fit_isoclip(
+            pair if pair.image_bias is None else pair.text_only(),
+            self.band,
+            lambda: first_rows(self.table.iter_embeddings(), SAMPLE_ROWS, made.embedding_dim),
+            backbone=made.model,
+        )
 
     @cached_property
     def _has_preset(self) -> bool:
-        from isomix.spaces.bands import default_band
+        from isomix.spaces.defaults import default_band
 
         return default_band(self.table.metadata.model) == "preset"
 
