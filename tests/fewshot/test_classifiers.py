@@ -184,13 +184,14 @@ def test_classes_with_text_or_pictures_only(problem: Problem) -> None:
     text = dict(zip(names, T, strict=True)) | {"ant": None, "fox": T[0]}
     del text["bee"]
     for cls in (ProjectAndMix, MixedPrototypes, TextAlignedPrototypes, LDA, NearestClassMean):
-        clf = cls().fit(X, y, text=text)
+        with pytest.warns(IsomixWarning, match="pictures and no text: 'bee'; text and no pictures: 'fox'"):
+            clf = cls().fit(X, y, text=text)
         assert clf.classes_.tolist() == [*names, "fox"]
         assert clf.counts_.tolist() == [4, 4, 4, 4, 4, 0]
         assert clf.logits(Q).shape == (50, 6)
         assert "ant" in clf.predict(X[y == "ant"])
     # The text-only class wins for a picture made from its own imputed mean.
-    clf = MixedPrototypes(0.5).fit(X, y, text=text)
+    clf = MixedPrototypes(0.5).fit(X, y, text=text | {"bee": None})
     assert clf.predict(clf.means_[-1:]) == ["fox"]
 
 

@@ -29,7 +29,7 @@ from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.sums import HeldOutSum, Predictor, Sum
 from isomix.fewshot.support import Shots, Support
 from isomix.fewshot.terms import Term, Weighted
-from isomix.fewshot.texts import ClassTexts, labels_of, read_texts, warn_identical
+from isomix.fewshot.texts import ClassTexts, labels_of, read_texts, warn_identical, warn_misspelt
 from isomix.fewshot.weights import HELD_OUT_SOURCES, Values, calibrated_temperature, choose, source_of
 from isomix.linalg import normalize_rows
 
@@ -115,7 +115,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             Labels.
         text : array_like (C, d) or (C, p, d), or mapping of label to (d,) or (p, d) array, optional
             Class text embeddings, in the order of the sorted labels; p prompts of a class become their normalised mean.
-            A mapping may hold classes without pictures, and leave out (or map to None) classes without text.
+            A mapping may hold classes without pictures, and leave out (or map to None) classes without text. What looks
+            like a misspelt label is warned of: the same class twice, with pictures by one name and with text by another.
         sample_weight : array_like, shape (n,), optional
             Frequencies: weight 2 counts like the same shot given twice.
         validation : (array_like (m, d), array_like (m,)), optional
@@ -135,6 +136,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=True)
         classes = all_classes(labels, [*labels_of(text), *self._announced])
         texts = self._read_texts(text, classes, matrix.shape[1])
+        warn_misspelt(text, classes, set(labels.tolist()), self._announced)
         matrix, numbers, weights = _unique_shots(matrix, labels, weights, classes)
         self._set_support(classes, texts, self._shots_of(matrix, numbers, weights, len(classes)))
         for note in self._sum.notes():
@@ -197,9 +199,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         if isinstance(classes, str):
             raise InputError(f"classes: got the string {classes!r}, expected a list of labels, e.g. [{classes!r}].")
-        announced = [*labels_of(text), *(() if classes is None else np.asarray(list(classes)).tolist())]
+        listed = [] if classes is None else np.asarray(list(classes)).tolist()
+        announced = [*labels_of(text), *listed]
         if not hasattr(self, "classes_"):
-            self._announced = announced
+            self._announced = listed
             try:
                 return self.fit(X, y, text, sample_weight)
             finally:
@@ -218,6 +221,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             text = {**old, **({} if text is None else text)}
         earlier = self._shots.take(np.searchsorted(merged, self.classes_), len(merged))
         texts = self._read_texts(text, merged, matrix.shape[1])
+        warn_misspelt(text, merged, {*labels.tolist(), *self.classes_[self.counts_ > 0].tolist()}, listed)
         matrix, numbers, weights = _unique_shots(matrix, labels, weights, merged)
         more = self._shots_of(matrix, numbers, weights, len(merged))
         self._set_support(merged, texts, earlier.merge(more))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +15,10 @@ from isomix._arrays import Doubles, as_matrix, first_identical
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
 
-__all__ = ["ClassTexts", "labels_of", "read_texts", "warn_identical"]
+__all__ = ["ClassTexts", "labels_of", "read_texts", "warn_identical", "warn_misspelt"]
 
 ENCODE_FIRST = "Encode the sentences first: encoder.encode_text(sentences).embeddings."
+COMPARED_NAMES = 50_000
 WIDTH_OF = "the image embeddings; both must come from the same model"
 
 
@@ -139,3 +142,85 @@ def warn_identical(texts: ClassTexts, classes: NDArray[Any]) -> None:
             IsomixWarning,
             stacklevel=4,
         )
+
+
+def warn_misspelt(
+    text: Any, classes: NDArray[Any], with_images: Collection[Any], announced: Collection[Any] = ()
+) -> None:
+    """Warn about classes that a misspelt name has made: one spelling has the pictures, another one the text.
+
+    A class without pictures and one without text are both legitimate. What is suspicious is that both kinds are there at once,
+    or that a name is nearly that of another class.
+
+    Parameters
+    ----------
+    text : what ``fit`` was given
+        Only a mapping names classes. A label that it maps to None is meant to have no text.
+    classes : ndarray, shape (C,)
+        Sorted labels.
+    with_images : collection of labels
+        Those that have pictures.
+    announced : collection of labels
+        Those that the user has listed, which are meant as they are.
+    """
+    if not isinstance(text, Mapping) or not text:
+        return
+    names, meant = classes.tolist(), set(announced)
+    untold = [label for label in names if label not in text and label not in meant]
+    unseen = [
+        label for label in names if text.get(label) is not None and label not in with_images and label not in meant
+    ]
+    both, few = bool(untold and unseen), (len(untold) + len(unseen)) * len(names) <= COMPARED_NAMES
+    if not both and not few:  # hundreds of new classes are no slips
+        return
+    cutoff, suspects = 0.6 if both else 0.8, {}
+    for label in untold + unseen:
+        near = _nearest(label, [other for other in names if other != label], cutoff) if few else None
+        if both or near is not None:
+            suspects[label] = near
+    if not suspects:
+        return
+
+    def listed(labels: list[Any]) -> str:
+        shown = [
+            f"{label!r}" + (f" (near {suspects[label]!r})" if suspects[label] is not None else "")
+            for label in labels[:5]
+        ]
+        return ", ".join(shown) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+
+    kinds = {"pictures and no text": untold, "text and no pictures": unseen}
+    said = {what: listed([label for label in labels if label in suspects]) for what, labels in kinds.items()}
+    words = "; ".join(f"{what}: {labels}" for what, labels in said.items() if labels)
+    warnings.warn(
+        f"text: misspelt labels? {words}. Each label is a class of its own. "
+        "Spell them as in y. If they are meant, write text={label: None} for a class without text; for one without "
+        "pictures, warnings.filterwarnings('ignore', 'text: misspelt', isomix.errors.IsomixWarning).",
+        IsomixWarning,
+        stacklevel=3,
+    )
+
+
+def _nearest(label: Any, others: list[Any], cutoff: float) -> Any:
+    """The label whose name is nearest, if one is near; names that differ in numbers alone are a series, no slip."""
+    written = {_plain(other): other for other in others}
+    name = _plain(label)
+    if name in written:
+        return written[name]
+    series = re.sub(r"\d+", "0", name)
+    some = [other for other in written if re.sub(r"\d+", "0", other) != series and _differ_in_a_word(name, other)]
+    close = difflib.get_close_matches(name, some, 1, cutoff)
+    return written[close[0]] if close else None
+
+
+def _plain(label: Any) -> str:
+    """A name without case, underscores, hyphens and doubled spaces."""
+    return " ".join(re.sub(r"[_-]", " ", str(label).casefold()).split())
+
+
+def _differ_in_a_word(one: str, other: str) -> bool:
+    """False for "class a" and "class b", whose words are other words rather than the same one misspelt."""
+    words, others = one.split(), other.split()
+    if len(words) != len(others):
+        return True
+    pairs = [(a, b) for a, b in zip(words, others, strict=True) if a != b]
+    return all(min(len(a), len(b)) > 2 and difflib.SequenceMatcher(None, a, b).ratio() >= 0.6 for a, b in pairs)
