@@ -104,7 +104,7 @@ function box(entry, number) {
     <div class="mini">${entry.rows.slice(0, 12).map((/** @type {number} */ row) => html`<button title=${`Take ${known.get(row)?.name ?? ''} out`} aria-label=${`Take ${known.get(row)?.name ?? 'the picture'} out of ${entry.name}`} ?disabled=${table.read_only} @click=${() => label([row], null)}>${picture(row, 96)}</button>`)}
       ${entry.rows.length > 12 ? html`<span class="dim small">and ${count(entry.rows.length - 12)} more</span>` : nothing}</div>
     ${table.read_only ? nothing : html`<div class="bar">
-      <button ?disabled=${!view.sel.length} @click=${() => (label(view.sel, entry.name), setSelection([]))}>Add ${view.sel.length ? `the ${view.sel.length}` : 'the'} selected</button>
+      <button ?disabled=${!view.sel.length} @click=${() => (label(view.sel, entry.name), setSelection([]))}>Add ${view.sel.length ? count(view.sel.length) : ''} selected</button>
       <button class="quiet" @click=${() => rename(entry.name)}>Rename</button>
       <button class="quiet" aria-label=${`Remove the class ${entry.name}`} @click=${() => confirm(`Remove the class “${entry.name}” and its ${entry.rows.length} labels? The pictures stay.`) && change('/api/classes', { action: 'remove', name: entry.name })}>Remove</button></div>`}
   </section>`;

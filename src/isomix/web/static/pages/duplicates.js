@@ -76,7 +76,7 @@ function page() {
   const bins = found.histogram, most = Math.max(...bins, 1), width = (1 - found.floor) / bins.length;
   const exports = ['csv', 'json', 'html'].map((kind) => html`<a class="button" href="/api/export/duplicates?kind=${kind}&threshold=${view.t}" download>${kind.toUpperCase()}</a>`);
   return html`${head}
-    ${found.n_identical ? html`<div class="section"><h2>Identical files</h2><p>${plural(found.n_identical, 'group')} with the same bytes</p></div>${groups(found.identical, 'file')}<div class="section"></div>` : html`<p class="dim tools">No two files have the same bytes.</p>`}
+    ${found.n_identical ? html`<div class="section"><h2>Identical files</h2><p>${plural(found.n_identical, 'group')} with the same bytes</p></div>${groups(found.identical, 'file')}<div class="tools"></div>` : html`<p class="dim tools">No two files have the same bytes.</p>`}
     <section class="panel" aria-label="Threshold">
       <div class="threshold">
         <div><div class="histogram" aria-hidden="true">${bins.map((/** @type {number} */ n, /** @type {number} */ i) => html`<i class=${found.floor + (i + 0.5) * width >= view.t ? 'in' : ''} .style=${`height:${(100 * Math.sqrt(n / most)).toFixed(1)}%`}></i>`)}</div>
