@@ -124,46 +124,34 @@ class BandEvidence(NamedTuple):
 
     Attributes
     ----------
-    source : {"labels", "sentences", "embeddings", "spectrum"}
+    words : str
+        What decided, and by how much.
     criterion : str
+        Empty where no bands were scored.
     band, best : (int, int)
-        The choice, and the best of the grid.
+        The choice, and the best of the bands scored.
     scores : list of (k_top, k_bottom, score)
-    gain, standard_error : float
-        Of ``best`` over the whole spectrum.
-    strong : bool
     """
 
-    source: str
+    words: str
     criterion: str
     band: tuple[int, int]
     best: tuple[int, int]
     scores: list[tuple[int, int, float]]
-    gain: float
-    standard_error: float
-    strong: bool
 
 
 def band_evidence(
     projectors: Projectors, rows: NDArray[Any], labels: Sequence[str] | None, bank: Singles | None
-) -> BandEvidence | None:
-    """Scores of bands on a sample: by labels, else by the nearest sentence, else by the neighbours' contrast."""
-    operator = InterModalOperator(for_embeddings(projectors))
+) -> BandEvidence:
+    """The automatic band of a table: by labels, else by sentences, else by the spectrum and the pictures alone."""
     known = None if labels is None else np.asarray(labels)
-    source, choice, band = automatic_band(operator, rows, known, "image", bank)
-    if choice is None:
-        return None
-    scores = [(b.k_top, b.k_bottom, float(score)) for b, score in choice.scores.items() if np.isfinite(score)]
-    return BandEvidence(
-        source,
-        choice.criterion,
-        (band.k_top, band.k_bottom),
-        (choice.best.k_top, choice.best.k_bottom),
-        scores,
-        float(choice.gain),
-        float(choice.standard_error),
-        bool(choice.strong),
-    )
+    choice = automatic_band(InterModalOperator(for_embeddings(projectors)), rows, known, "image", bank)
+    words = f"{choice.why[0].upper()}{choice.why[1:]}."
+    if choice.comparison is None:
+        return BandEvidence(words, "", choice.band, choice.band, [])
+    found = choice.comparison
+    scores = [(b.k_top, b.k_bottom, float(score)) for b, score in found.scores.items() if np.isfinite(score)]
+    return BandEvidence(words, found.criterion, choice.band, found.best, scores)
 
 
 def fit_classifier(

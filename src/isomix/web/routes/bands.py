@@ -53,13 +53,11 @@ def evidence(studio: Studio) -> dict[str, Any]:
     rows = studio.rows.vectors
     labels, bank, by = _judges(studio)
 
-    def choose() -> library.BandEvidence | None:
+    def choose() -> library.BandEvidence:
         return library.band_evidence(studio.projectors(), rows, labels, bank)
 
     found = studio.slow.result(("bands", by), choose, f"scoring bands by {by}", wait=0.2)
-    if found is None:
-        return {"available": False, "words": "Nothing speaks for a band: no labels, no model for words."}
-    answer = {**found._asdict(), "available": True, "by": by, "words": in_words(found, by)}
+    answer = {**found._asdict(), "available": True, "by": by}
     answer["map"] = found.criterion == "mean average precision"
     return answer
 
@@ -77,20 +75,6 @@ def _judges(studio: Studio) -> tuple[list[str] | None, Any, str]:
         raise
     except Exception:  # noqa: BLE001 - without the model there are no sentences
         return None, None, "how far neighbours stand out"
-
-
-def in_words(found: library.BandEvidence, by: str) -> str:
-    """The evidence as a sentence, also when there is no gain."""
-    scale = 100 if found.criterion == "mean average precision" else 1
-    what = f"mAP by {by}" if scale == 100 else "neighbour contrast"
-    gain, error = scale * found.gain, scale * found.standard_error
-    interval = f"95 % interval {gain - 1.96 * error:+.1f} to {gain + 1.96 * error:+.1f}"
-    if found.best == (0, 0):
-        return f"No gain: of all bands the whole spectrum has the best {what}."
-    cut = f"the {found.best[0]} largest and {found.best[1]} smallest"
-    if not found.strong:
-        return f"No gain that stands out: cutting {cut} is best on this sample, {gain:+.1f} {what} ({interval}). The automatic choice cuts nothing."
-    return f"Cutting {cut} directions gains {gain:+.1f} {what} over the whole spectrum ({interval})."
 
 
 @router.get("/api/export/space", response_class=Response, responses=sends("application/octet-stream"))
