@@ -24,7 +24,7 @@ _EXPORTS = {
         "ZeroShot",
         "load_classifier",
     ),
-    "isomix.neighbors": ("search",),
+    "isomix.neighbors": ("Smoothing", "search"),
     "isomix.plotting": ("show",),
     "isomix.spaces": ("IsoCLIP", "Projectors", "TextPCA", "load_space"),
 }
@@ -91,6 +91,6 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
         load_classifier,
     )
     from isomix.metrics import retrieval_metrics
-    from isomix.neighbors import search
+    from isomix.neighbors import Smoothing, search
     from isomix.plotting import show
     from isomix.spaces import IsoCLIP, Projectors, TextPCA, load_space

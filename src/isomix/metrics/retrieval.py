@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.metrics.bootstrap import bootstrap_intervals
 from isomix.metrics.ranking import Ranking, rank_relevant
+
+if TYPE_CHECKING:
+    from isomix.neighbors import Smoothing
 
 __all__ = ["retrieval_metrics", "scores_metrics"]
 
@@ -29,6 +32,8 @@ def retrieval_metrics(
     gallery_labels: ArrayLike | None = None,
     *,
     remove_self: bool = False,
+    smoothing: Smoothing | None = None,
+    expand: bool = False,
     ks: Sequence[int] = (1, 5, 10),
     return_per_query: bool = False,
     confidence: float | None = None,
@@ -49,6 +54,11 @@ def retrieval_metrics(
         Needed with ``gallery``.
     remove_self : bool
         The i-th query is the i-th gallery row in another form (turned into the other modality, say): no query finds itself.
+    smoothing : Smoothing, optional
+        Smooth the gallery first; it is fitted here, on a copy. All against all, every query searches the others as they are
+        smoothed without it (:meth:`isomix.Smoothing.leave_one_out_scores`): a query never smooths the rows it is judged by.
+    expand : bool
+        With ``smoothing``: expand the queries, too.
     ks : sequence of int
         Cutoffs of precision@k and recall@k.
     return_per_query : bool
@@ -79,7 +89,8 @@ def retrieval_metrics(
     Raises
     ------
     InputError
-        Unusable arrays, labels that do not match them, or no query with a relevant row.
+        Unusable arrays, labels that do not match them, or no query with a relevant row; ``smoothing`` with ``remove_self``,
+        where a query's own row would smooth the others.
 
     Notes
     -----
@@ -109,11 +120,14 @@ def retrieval_metrics(
         raise InputError(
             f"remove_self: got {len(queries)} queries and {len(targets)} gallery rows, expected the same rows."
         )
+    smoothed = _fit_smoothing(smoothing, targets, expand=expand, remove_self=remove_self)
     classes, query_classes, members = _group(
         _check_labels(labels, queries.shape[0], "labels"),
         None if gallery_labels is None else _check_labels(gallery_labels, targets.shape[0], "gallery_labels"),
     )
     dtype = np.result_type(queries, targets)
+    if smoothed is not None and gallery is not None:
+        queries, targets = smoothed.transform(queries) if expand else queries, smoothed.gallery_
     queries, targets = queries.astype(dtype, copy=False), targets.astype(dtype, copy=False)
 
     def relevant(query: int) -> Members:
@@ -122,6 +136,9 @@ def retrieval_metrics(
 
     def score_blocks() -> Iterator[tuple[int, Floats]]:
         for part in blocks(queries.shape[0], _block_rows(targets.shape[0], dtype.itemsize)):
+            if smoothed is not None and gallery is None:
+                yield part.start, smoothed.leave_one_out_scores(part, expand=expand)
+                continue
             scores = queries[part] @ targets.T
             if own:
                 scores[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = -np.inf
@@ -180,6 +197,24 @@ def scores_metrics(
     score_blocks = ((part.start, S[part]) for part in blocks(S.shape[0], _block_rows(S.shape[1], S.itemsize)))
     collector.run(score_blocks, lambda query: np.flatnonzero(mask[query]))
     return collector.summary(return_per_query, confidence, n_resamples, seed)
+
+
+def _fit_smoothing(
+    smoothing: Smoothing | None, gallery: Floats, *, expand: bool, remove_self: bool
+) -> Smoothing | None:
+    if smoothing is None:
+        if expand:
+            raise InputError("expand: got True without smoothing, expected smoothing=isomix.Smoothing() beside it.")
+        return None
+    if remove_self:
+        raise InputError(
+            "smoothing: got it with remove_self, but the gallery row of a query would smooth the others. Leave out gallery and "
+            "remove_self to search all against all, or delete the queries from the gallery."
+        )
+    from sklearn.base import clone
+
+    fitted: Smoothing = clone(smoothing).fit(gallery)
+    return fitted
 
 
 def _unit_gallery(gallery: ArrayLike, width: int) -> Floats:
