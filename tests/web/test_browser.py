@@ -51,6 +51,7 @@ class Window:
     def watch(self, page):
         page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(f"{m.type}: {m.text}"))
         page.on("pageerror", lambda error: self.complaints.append(f"page: {error}"))
+        page.on("response", lambda r: r.status >= 400 and self.complaints.append(f"{r.status} {r.url}"))
         page.on("request", lambda request: self._elsewhere(request.url))
 
     def _elsewhere(self, url):

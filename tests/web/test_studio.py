@@ -90,7 +90,7 @@ def test_the_spectrum_and_what_speaks_for_a_band(served, ask):
     assert found["by"] == "labels"
     assert found["map"]
     assert [0, 0] in [score[:2] for score in found["scores"]]
-    assert "by labels" in found["words"]
+    assert "mAP by labels" in found["words"] or "No gain" in found["words"]
     text = ask(served.client, "/api/spectrum?space=text-pca").json()
     assert text["control"] is None
 
@@ -356,3 +356,16 @@ def test_a_pair_judged_different_no_longer_joins_a_group(served):
     served.studio.side_file.judge(served.studio.rows.ids[2], served.studio.rows.ids[1], "different")
     assert page._groups(served.studio, near, 3) == [[0, 1], [5, 6]]
     assert page._groups(served.studio, near, 0) == []
+
+
+def test_text_pca_is_the_space_of_the_command_line(served, ask):
+    from isomix.store.search import TableSearch
+
+    searcher = TableSearch(EmbeddingTable.open(served.studio.path), offline=True)
+    (answer,) = searcher.search(searcher.read(["row:9"])[0], 10, space="text-pca")
+    ask(served.client, "/api/spectrum?space=text-pca")
+    found = ask(served.client, "/api/search", json={"query": "row:9", "space": "text-pca", "k": 10}).json()
+    assert [hit["row"] for hit in found["adapted"]["hits"]] == [hit.number for hit in answer.hits]
+    np.testing.assert_allclose(
+        [h["cosine"] for h in found["adapted"]["hits"]], [h.score for h in answer.hits], atol=1e-4
+    )

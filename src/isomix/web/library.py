@@ -14,9 +14,10 @@ from isomix.encoders.prompts import default_templates, encode_classes, nouns
 from isomix.errors import BandError, InputError
 from isomix.fewshot import ProjectAndMix
 from isomix.fewshot.held_out import leave_one_out
-from isomix.linalg import normalize_rows, principal_directions
+from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, preset_band
+from isomix.spaces import IsoCLIP, TextPCA, preset_band
+from isomix.spaces.band_comparison import MEAN_AVERAGE_PRECISION
 from isomix.spaces.band_selection import automatic_band
 from isomix.spaces.controls import random_projectors
 from isomix.spaces.operator import InterModalOperator
@@ -88,10 +89,11 @@ def sentences_of_nouns(encoder: Encoder) -> Singles:
     return np.asarray(encoder.encode_text(sentences, show_progress_bar=False).embeddings)
 
 
-def text_directions(bank: Singles) -> Directions:
-    """Principal directions of a bank of sentences; orthonormal."""
-    directions, values, _ = principal_directions(normalize_rows(bank), center=True)
-    return Directions(directions, None, values, None)
+def text_directions(bank: Singles, projectors: Projectors) -> tuple[Directions, int]:
+    """Principal directions of a bank of sentences, orthonormal, and how many of them are kept by default."""
+    kept = TextPCA(projectors=projectors).fit(bank)
+    every = TextPCA(len(kept.singular_values_), projectors=projectors).fit(bank)
+    return Directions(np.asarray(every.operator_), None, every.singular_values_, None), kept.n_components_
 
 
 def preset_of(model: str) -> tuple[int, int] | None:
@@ -124,34 +126,58 @@ class BandEvidence(NamedTuple):
 
     Attributes
     ----------
-    words : str
-        What decided, and by how much.
-    criterion : str
-        Empty where no bands were scored.
-    band, best : (int, int)
-        The choice, and the best of the bands scored.
+    source : {"labels", "sentences", "embeddings", "spectrum"}
+        What decided.
+    why : str
+        The same in words.
+    band : (int, int)
+        The choice.
+    mean_average_precision : bool
+        Whether bands were scored by it; then there is a grid of scores.
+    best, reference : (int, int) or None
+        The best of the grid, and the band that it has to beat.
     scores : list of (k_top, k_bottom, score)
+    gain, standard_error : float
+        Of ``best`` over ``reference``.
+    strong : bool
+        Whether that stands out.
     """
 
-    words: str
-    criterion: str
+    source: str
+    why: str
     band: tuple[int, int]
-    best: tuple[int, int]
-    scores: list[tuple[int, int, float]]
+    mean_average_precision: bool = False
+    best: tuple[int, int] | None = None
+    reference: tuple[int, int] | None = None
+    scores: tuple[tuple[int, int, float], ...] = ()
+    gain: float = 0.0
+    standard_error: float = 0.0
+    strong: bool = False
 
 
 def band_evidence(
     projectors: Projectors, rows: NDArray[Any], labels: Sequence[str] | None, bank: Singles | None
 ) -> BandEvidence:
-    """The automatic band of a table: by labels, else by sentences, else by the spectrum and the pictures alone."""
+    """The automatic band, and scores of bands on a sample: by labels, else by sentences, else by what stands out."""
+    operator = InterModalOperator(for_embeddings(projectors))
     known = None if labels is None else np.asarray(labels)
-    choice = automatic_band(InterModalOperator(for_embeddings(projectors)), rows, known, "image", bank)
-    words = f"{choice.why[0].upper()}{choice.why[1:]}."
-    if choice.comparison is None:
-        return BandEvidence(words, "", choice.band, choice.band, [])
-    found = choice.comparison
-    scores = [(b.k_top, b.k_bottom, float(score)) for b, score in found.scores.items() if np.isfinite(score)]
-    return BandEvidence(words, found.criterion, choice.band, found.best, scores)
+    choice = automatic_band(operator, rows, known, "image", bank)
+    band, found = (choice.band.k_top, choice.band.k_bottom), choice.comparison
+    if found is None:
+        return BandEvidence(choice.source, choice.why, band)
+    scores = tuple((b.k_top, b.k_bottom, float(score)) for b, score in found.scores.items() if np.isfinite(score))
+    return BandEvidence(
+        choice.source,
+        choice.why,
+        band,
+        found.criterion == MEAN_AVERAGE_PRECISION,
+        (found.best.k_top, found.best.k_bottom),
+        (found.reference.k_top, found.reference.k_bottom),
+        scores,
+        float(found.gain),
+        float(found.standard_error),
+        bool(found.strong),
+    )
 
 
 def fit_classifier(

@@ -22,7 +22,7 @@ from isomix.store.table import check_is_plain
 from isomix.store.thumbnails import Thumbnails
 from isomix.web import library
 from isomix.web.collection import Collection
-from isomix.web.jobs import Jobs
+from isomix.web.jobs import Jobs, Working
 from isomix.web.sides import Band, Column, Plain, Query, Side
 from isomix.web.text import printable, without_paths
 
@@ -196,8 +196,22 @@ class Studio:
         space: dict[str, Any] = {"name": "text-pca", "title": "text PCA", "reason": self.encoder_problem()}
         if space["reason"]:
             return space
-        width = self.rows.vectors.shape[1]
-        return {**space, "directions": width, "preset": None, "band": (0, width - width // 2)}
+        try:
+            directions, kept = self._text_directions()
+        except Working as working:
+            return {**space, "reason": working.what, "working": True}
+        except IsomixError as error:
+            return {**space, "reason": without_paths(str(error))}
+        count = len(directions.values)
+        return {**space, "directions": count, "preset": None, "band": (0, count - kept)}
+
+    def _text_directions(self) -> tuple[library.Directions, int]:
+        encoder = self.encoder()
+        return self.jobs.result(
+            "text-pca",
+            lambda: library.text_directions(self.bank(encoder), encoder.projectors),
+            "encoding everyday nouns",
+        )
 
     def directions(self, name: str) -> library.Directions:
         """Directions that a band of a space cuts."""
@@ -207,10 +221,7 @@ class Studio:
                 "isoclip", lambda: library.isoclip_directions(projectors), "decomposing the projectors", wait=30
             )
         if name == "text-pca":
-            encoder = self.encoder()
-            return self.jobs.result(
-                "text-pca", lambda: library.text_directions(self.bank(encoder)), "encoding everyday nouns"
-            )
+            return self._text_directions()[0]
         raise InputError(
             f"space: got {printable(name)!r}, expected one of {', '.join(s['name'] for s in self.spaces())}."
         )

@@ -57,8 +57,8 @@ def evidence(studio: Studio) -> dict[str, Any]:
         return library.band_evidence(studio.projectors(), rows, labels, bank)
 
     found = studio.slow.result(("bands", by), choose, f"scoring bands by {by}", wait=0.2)
-    answer = {**found._asdict(), "available": True, "by": by}
-    answer["map"] = found.criterion == "mean average precision"
+    answer = {**found._asdict(), "available": True, "by": by, "words": in_words(found, by)}
+    answer["map"] = found.mean_average_precision
     return answer
 
 
@@ -75,6 +75,29 @@ def _judges(studio: Studio) -> tuple[list[str] | None, Any, str]:
         raise
     except Exception:  # noqa: BLE001 - without the model there are no sentences
         return None, None, "how far neighbours stand out"
+
+
+def in_words(found: library.BandEvidence, by: str) -> str:
+    """The evidence as a sentence, also when there is no gain."""
+    if found.best is None or found.reference is None:
+        return f"{found.why[:1].upper()}{found.why[1:]}."
+    scale, what = (100, f"mAP by {by}") if found.mean_average_precision else (1, "neighbour contrast")
+    over = _called(found.reference)
+    if found.best == found.reference:
+        return f"No gain: of all bands, {over} has the best {what}."
+    gain, error = scale * found.gain, scale * found.standard_error
+    interval = f"95 % interval {gain - 1.96 * error:+.1f} to {gain + 1.96 * error:+.1f}"
+    cut = f"the {found.best[0]} largest and {found.best[1]} smallest"
+    if not found.strong:
+        return (
+            f"No gain that stands out: cutting {cut} is best on this sample, {gain:+.1f} {what} over {over} ({interval}). "
+            f"The automatic choice is {_called(found.band)}."
+        )
+    return f"Cutting {cut} directions gains {gain:+.1f} {what} over {over} ({interval})."
+
+
+def _called(band: tuple[int, int]) -> str:
+    return "the whole spectrum" if band == (0, 0) else f"the band {band[0]} / {band[1]}"
 
 
 @router.get("/api/export/space", response_class=Response, responses=sends("application/octet-stream"))

@@ -119,8 +119,9 @@ function handle(which, at, value, most, n, here, move) {
       const step = { ArrowRight: outward, ArrowLeft: -outward, ArrowUp: 1, ArrowDown: -1, PageUp: 16, PageDown: -16, Home: -n, End: n }[e.key];
       if (step === undefined) return;
       e.preventDefault();
-      const now = /** @type {[number, number]} */ ([...here]);
-      now[place] = Math.max(0, Math.min(most, value + step * (e.shiftKey ? 16 : 1)));
+      // The band of this moment: keys may come faster than pages are drawn.
+      const now = /** @type {[number, number]} */ ([...(band() ?? here)]);
+      now[place] = Math.max(0, Math.min(n - 1 - now[1 - place], now[place] + step * (e.shiftKey ? 16 : 1)));
       move(now, true);
     }}>
     <rect x=${at - 18} y=${TOP - 8} width="36" height=${H - TOP - FOOT + 16} class="reach"/>

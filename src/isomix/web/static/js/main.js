@@ -127,7 +127,8 @@ const opened = async () => {
   try {
     await loadTable();
     // The model may take a while; the box for words opens when it is there.
-    for (let wait = 500; !table.words.ready && !table.words.reason; wait *= 1.5) {
+    const waits = () => (!table.words.ready && !table.words.reason) || table.spaces.some((/** @type {any} */ s) => s.working);
+    for (let wait = 500; waits(); wait *= 1.5) {
       await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 8000)));
       await loadTable();
     }
