@@ -18,6 +18,7 @@ __all__ = [
     "Doubles",
     "Floats",
     "Indices",
+    "as_array",
     "as_matrix",
     "blocks",
     "check_finite_rows",
@@ -46,6 +47,32 @@ def blocks(n: int, size: int) -> Iterator[slice]:
 def _first(indices: NDArray[np.integer[Any]], limit: int = 5) -> str:
     shown = ", ".join(str(int(i)) for i in indices[:limit])
     return shown + (f" and {len(indices) - limit} more" if len(indices) > limit else "")
+
+
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """``values`` as an array; tensors without their gradient and from wherever they are, bfloat16 as float32.
+
+    Raises
+    ------
+    InputError
+        What cannot become an array.
+
+    Examples
+    --------
+    >>> as_array([1.0, 2.0], "embeddings")
+    array([1., 2.])
+    """
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise InputError(
+            f"{name}: a {type(values).__name__} cannot become an array ({error}). Convert it first: rows of one width, "
+            "float16, float32 or float64; for a list of tensors, torch.stack(rows)."
+        ) from error
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def as_matrix(
@@ -87,7 +114,7 @@ def as_matrix(
     InputError
         Wrong dtype, number of dimensions, width, NaN or infinite values, zero rows, too few rows.
     """
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.dtype.kind != "f":
         raise InputError(
             f"{name}: got dtype {array.dtype}, expected float16, float32 or float64. "

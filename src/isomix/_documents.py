@@ -143,9 +143,13 @@ def load(
         raise FileFormatError(f"{os.fspath(path)} cannot be used: {type(error).__name__}: {error}") from error
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}")
+
+
 def _parse(target: Path, text: str, tensors: dict[str, NDArray[Any]], kind: str) -> Document:
     try:
-        header = json.loads(text)
+        header = json.loads(text, parse_constant=_refuse)  # NaN and Infinity are no JSON
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{target}: the isomix header is not JSON ({error}).") from error
     if not isinstance(header, Mapping):

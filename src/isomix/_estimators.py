@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from isomix._arrays import Floats, check_finite_rows, working_dtype
+from isomix._arrays import Floats, as_array, check_finite_rows, working_dtype
 from isomix.errors import InputError, NotFittedError
 
 __all__ = ["check_fit_rows", "check_fitted", "check_rows"]
@@ -29,6 +29,8 @@ def check_fit_rows(estimator: BaseEstimator, X: ArrayLike, name: str, *, min_row
     ------
     InputError
     """
+    if hasattr(X, "detach") or getattr(getattr(X, "dtype", None), "name", "") == "bfloat16":
+        X = as_array(X, name)
     try:
         matrix = validate_data(estimator, X, dtype=FLOATS, ensure_min_samples=min_rows, ensure_all_finite=False)
     except ValueError as error:
@@ -47,7 +49,11 @@ def check_rows(estimator: BaseEstimator, X: ArrayLike, name: str) -> NDArray[Any
     InputError, NotFittedError
     """
     check_fitted(estimator)
-    array = np.asarray(X)
+    tensor = hasattr(X, "detach")
+    array = (
+        as_array(X, name) if tensor or getattr(getattr(X, "dtype", None), "name", "") == "bfloat16" else np.asarray(X)
+    )
+    X = array if tensor else X
     if array.dtype.kind in "USVMm":
         raise InputError(f"{name}: got dtype {array.dtype}, expected float16, float32 or float64.")
     plain = array.ndim == 2 and array.dtype.kind == "f" and array.shape[0] > 0

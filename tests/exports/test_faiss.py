@@ -22,7 +22,9 @@ def unit(rows):
 
 def test_the_transform_is_the_map_before_normalisation(iso, rng):
     E = rng.normal(size=(30, 16)).astype(np.float32)
-    mapped = iso.to_faiss().apply(E)
+    linear, normalization = iso.to_faiss()
+    mapped = linear.apply(E)
+    np.testing.assert_allclose(normalization.apply(mapped), iso.transform(E), atol=1e-5)
     np.testing.assert_allclose(unit(mapped), iso.transform(E), atol=1e-5)
     np.testing.assert_allclose(mapped, E @ iso.operator_.T, atol=1e-4)
 
@@ -30,7 +32,7 @@ def test_the_transform_is_the_map_before_normalisation(iso, rng):
 def test_an_offset_becomes_a_bias(rng):
     E = (rng.normal(size=(20, 6)) + rng.normal(size=6)).astype(np.float32)
     space = PCAWhitening(3).fit(E)
-    np.testing.assert_allclose(unit(space.to_faiss().apply(E)), space.transform(E), atol=1e-5)
+    np.testing.assert_allclose(unit(space.to_faiss()[0].apply(E)), space.transform(E), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])

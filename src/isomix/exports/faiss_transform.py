@@ -13,7 +13,7 @@ from isomix.errors import InputError
 __all__ = ["to_faiss", "wrap_faiss_index"]
 
 
-def to_faiss(mapped: AffineMap) -> Any:
+def to_faiss(mapped: AffineMap) -> tuple[Any, Any]:
     """See :meth:`isomix.spaces.Space.to_faiss`."""
     faiss = require("faiss", "faiss", "to_faiss")
     weight, bias = mapped.weight, mapped.bias
@@ -22,13 +22,13 @@ def to_faiss(mapped: AffineMap) -> Any:
     if bias is not None:
         faiss.copy_array_to_vector(np.ascontiguousarray(bias, np.float32), transform.b)
     transform.is_trained = True
-    return transform
+    return transform, faiss.NormalizationTransform(transform.d_out, 2.0)
 
 
 def wrap_faiss_index(mapped: AffineMap, index: Any) -> Any:
     """See :meth:`isomix.spaces.Space.wrap_faiss_index`."""
     faiss = require("faiss", "faiss", "wrap_faiss_index")
-    transform = to_faiss(mapped)
+    transform, normalization = to_faiss(mapped)
     if not isinstance(index, faiss.Index) or index.d != transform.d_out:
         given = f"width {index.d}" if isinstance(index, faiss.Index) else type(index).__name__
         raise InputError(
@@ -40,6 +40,6 @@ def wrap_faiss_index(mapped: AffineMap, index: Any) -> Any:
             f"index: it holds {index.ntotal} vectors already, which are not adapted. Wrap an empty one, then add."
         )
     wrapped = faiss.IndexPreTransform(index)
-    wrapped.prepend_transform(faiss.NormalizationTransform(transform.d_out, 2.0))
+    wrapped.prepend_transform(normalization)
     wrapped.prepend_transform(transform)
     return wrapped

@@ -19,6 +19,7 @@ from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot.held_out import HeldOut, leave_one_out, validation_shots
 from isomix.fewshot.inputs import (
     all_classes,
+    check_labels,
     check_number,
     check_one_label_each,
     read_shots,
@@ -134,6 +135,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         source = _check_source(tier, validation is not None)
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=True)
+        check_labels(labels_of(text), "text")
         classes = all_classes(labels, [*labels_of(text), *self._announced])
         texts = self._read_texts(text, classes, matrix.shape[1])
         warn_misspelt(text, classes, set(labels.tolist()), self._announced)
@@ -199,7 +201,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         if isinstance(classes, str):
             raise InputError(f"classes: got the string {classes!r}, expected a list of labels, e.g. [{classes!r}].")
-        listed = [] if classes is None else np.asarray(list(classes)).tolist()
+        listed = [] if classes is None else list(classes)
+        check_labels(listed, "classes")
+        check_labels(labels_of(text), "text")
+        listed = np.asarray(listed).tolist()
         announced = [*labels_of(text), *listed]
         if not hasattr(self, "classes_"):
             self._announced = listed

@@ -17,7 +17,15 @@ from isomix._estimators import check_fit_rows, check_rows
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
 
-__all__ = ["all_classes", "check_number", "check_one_label_each", "read_shots", "read_validation", "unit_rows"]
+__all__ = [
+    "all_classes",
+    "check_labels",
+    "check_number",
+    "check_one_label_each",
+    "read_shots",
+    "read_validation",
+    "unit_rows",
+]
 
 UNIT_TOLERANCE = 1e-2
 
@@ -59,6 +67,7 @@ def read_shots(
         array = check_rows(estimator, X, "images")
         matrix = np.asarray(array, working_dtype(array.dtype))
         check_finite_rows(matrix, "images")
+    check_labels(y, "y")
     try:
         labels = column_or_1d(y, warn=True)
         assert_all_finite(labels, input_name="y")
@@ -88,6 +97,32 @@ def read_shots(
     return matrix[used], labels[used], weights[used]
 
 
+def check_labels(labels: Any, name: str) -> None:
+    """Raise :class:`InputError` for labels that are bytes, None, or strings that UTF-8 cannot write."""
+    array = np.asarray(labels) if hasattr(labels, "dtype") else labels
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "SUO":
+        return
+    for i, label in enumerate(array if isinstance(array, list | tuple | np.ndarray) else []):
+        if isinstance(label, bytes):
+            raise InputError(
+                f"{name}: label {i} is bytes ({label!r}), expected a string. Decode them: "
+                f"[label.decode() for label in {name}]."
+            )
+        if label is None:
+            raise InputError(
+                f"{name}: label {i} is None, expected a string or an integer. Give one string or integer a row; leave rows "
+                "without a label out."
+            )
+        if isinstance(label, str) and not label.isascii():
+            try:
+                label.encode()
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"{name}: label {i}, {label!r}, is not UTF-8 (a file name in another encoding, perhaps). Write it anew: "
+                    "label.encode('utf-8', 'surrogateescape').decode('latin-1')."
+                ) from error
+
+
 def read_validation(estimator: BaseEstimator, validation: Any, classes: NDArray[Any]) -> tuple[Floats, Indices]:
     """Unit rows (m, d) and class numbers (m,) of the pair ``validation=(embeddings, labels)``.
 
@@ -102,6 +137,7 @@ def read_validation(estimator: BaseEstimator, validation: Any, classes: NDArray[
     array = check_rows(estimator, validation[0], "validation images")
     matrix = np.asarray(array, working_dtype(array.dtype))
     check_finite_rows(matrix, "validation images")
+    check_labels(validation[1], "validation labels")
     matrix, labels = normalize_rows(matrix, "validation images"), np.asarray(validation[1])
     if labels.shape != (len(matrix),):
         raise InputError(

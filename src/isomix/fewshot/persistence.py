@@ -17,6 +17,7 @@ from isomix._documents import Document, expect_tensors, load, write_document
 from isomix.errors import InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.stored import check_prediction, check_stored, moment_problems, read_labels
 from isomix.fewshot.support import Shots
 from isomix.fewshot.texts import ClassTexts
 from isomix.fewshot.weights import SOURCES
@@ -25,6 +26,7 @@ from isomix.spaces.base import SPACES, Space
 __all__ = ["load_classifier", "save_classifier"]
 
 SPACE_PREFIX = "space."
+PROBES = 64
 KEPT = ("support_", "support_classes_", "support_weights_")
 # What earlier versions wrote.
 OLD_SOURCES = {"none": "leave-one-out", "few": "few-validation", "full": "validation", "rule": "prior"}
@@ -83,24 +85,32 @@ def load_classifier(path: str | os.PathLike[str]) -> FewShotClassifier:
     Raises
     ------
     FileFormatError
-        Not such a file, of an unknown version or method, or with inconsistent contents.
+        Not such a file, of an unknown version or method, or with contents that no classifier has: labels that repeat, a
+        temperature of 0, weights below 0, shots beside the counts, and whatever would give probabilities that are not finite.
+        The message lists every problem.
     """
     return load(path, "classifier", dict.fromkeys(CLASSIFIERS, _rebuild))
 
 
 def _rebuild(document: Document, path: str | os.PathLike[str]) -> FewShotClassifier:
+    with np.errstate(all="ignore"):  # what comes of it is checked
+        return _rebuild_checked(document, path)
+
+
+def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewShotClassifier:
     shapes: dict[str, tuple[int | str, ...]] = {
         "counts": ("C",), "means": ("C", "d"), "scatter": ("d", "d"), "text": ("C", "d"), "has_text": ("C",)
     }  # fmt: skip
     if "prompts" in document.tensors:
         shapes |= {"prompts": ("prompts", "d"), "prompt_counts": ("C",)}
+    if "fourth" in document.tensors:
+        shapes |= {"fourth": (1,)}
     sizes = expect_tensors(document, path, shapes)
     parameters, tensors = document.parameters, document.tensors
-    classifier = CLASSIFIERS[document.method](**parameters["arguments"])
-    labels = parameters["labels"]
-    if len(labels) != sizes["C"] or len(labels) < 2:
-        raise ValueError(f"{len(labels)} labels for {sizes['C']} classes")
-    classes: NDArray[Any] = np.array(labels, dtype=np.dtype(parameters["label_dtype"]))
+    kind = CLASSIFIERS[document.method]
+    check_stored(document, path, (*SOURCES, *OLD_SOURCES), KEPT if kind.keeps_shots else ())
+    classifier = kind(**parameters["arguments"])
+    classes = read_labels(parameters)
     classifier.n_features_in_ = sizes["d"]
     fourth = float(tensors["fourth"][0]) if "fourth" in tensors else float("nan")
     shots = Shots(ClassMoments(tensors["counts"], tensors["means"], tensors["scatter"], fourth))
@@ -113,11 +123,13 @@ def _rebuild(document: Document, path: str | os.PathLike[str]) -> FewShotClassif
     classifier._set_support(classes, _texts_of(tensors), shots)
     learned = parameters["learned"]
     classifier.weight_tier_ = OLD_SOURCES.get(parameters["weight_tier"], parameters["weight_tier"])
-    if classifier.weight_tier_ not in SOURCES:
-        raise ValueError(f"weights from {classifier.weight_tier_!r}")
     classifier.temperature_ = float(parameters["temperature"])
     classifier.source_ = document.source
     classifier._use(classifier._sum.now({p.name: _value(learned, p.name) for p in classifier._sum.parameters()}))
+    rows = np.concatenate([classifier.means_, classifier.text_])
+    rows = rows[np.abs(rows).max(axis=1) > 0][:PROBES].astype(np.float32)
+    coef, intercept = classifier._predictor.coef, classifier._predictor.intercept
+    check_prediction(coef, intercept, classifier.logits(rows), path)
     return classifier
 
 
@@ -144,6 +156,9 @@ def _rebuild_space(document: Document, path: str | os.PathLike[str]) -> tuple[Sp
     means, scatter = tensors.pop("moment_means"), tensors.pop("moment_scatter")
     inside = Document("space", stored["method"], stored["parameters"], tensors, stored["source"])
     space = SPACES[inside.method]._from_document(inside, path)
+    problems = list(moment_problems(document.tensors["counts"], means, scatter, "in the space: "))
+    if problems:
+        raise ValueError("; ".join(problems))
     counts, k = document.tensors["counts"], space.n_components_
     if means.shape != (len(counts), k) or scatter.shape != (k, k):
         raise ValueError(f"moments of shapes {means.shape} and {scatter.shape} in a space of width {k}")

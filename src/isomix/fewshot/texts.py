@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isomix._arrays import Doubles, as_matrix, first_identical
+from isomix._arrays import Doubles, as_array, as_matrix, first_identical
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
 
@@ -100,6 +100,8 @@ def read_texts(text: Any, classes: NDArray[Any], width: int) -> ClassTexts:
 
 def _as_array(text: Any) -> NDArray[Any]:
     """As an array; of objects, one a class, where the classes differ in their number of prompts."""
+    if hasattr(text, "detach"):
+        return np.atleast_1d(as_array(text, "text"))
     try:
         return np.atleast_1d(np.asarray(text))
     except ValueError:
@@ -111,7 +113,7 @@ def _as_array(text: Any) -> NDArray[Any]:
 def _prompts(entry: Any, label: Any, width: int) -> Doubles:
     if entry is None:
         return np.zeros((0, width))
-    array = np.asarray(entry)
+    array = as_array(entry, f"text of class {label!r}")
     if array.dtype.kind != "f":
         raise InputError(
             f"text of class {label!r}: got {type(entry).__name__} of dtype {array.dtype}, expected embeddings. "

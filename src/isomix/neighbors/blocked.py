@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix, blocks, check_finite_rows, check_nonzero_rows
+from isomix._arrays import Floats, as_array, as_matrix, blocks, check_finite_rows, check_nonzero_rows
 from isomix.errors import InputError
 
 __all__ = ["GalleryBlock", "as_gallery", "check_widths", "gallery_blocks", "pair_scores", "rounding_slack"]
@@ -42,7 +42,7 @@ def as_gallery(values: ArrayLike, name: str = "gallery") -> Floats:
     InputError
         Not a two-dimensional array of float16, float32 or float64.
     """
-    array = np.asarray(values)
+    array = as_array(values, name)
     as_matrix(array[:0] if array.ndim == 2 else array, name)
     return array
 

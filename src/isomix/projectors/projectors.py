@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from isomix._arrays import Floats, as_matrix
-from isomix._documents import Document, expect_tensors, read_document, write_document
+from isomix._documents import Document, expect_tensors, load, write_document
 from isomix.errors import InputError, ModelError
 from isomix.projectors.side import Side, check_modality
 
@@ -98,6 +98,8 @@ class Projectors:
         self.image_bias = self._bias(image_bias, "image_bias")
         self.text_bias = self._bias(text_bias, "text_bias")
         self.logit_scale = None if logit_scale is None else float(logit_scale)
+        if self.logit_scale is not None and not 0.0 < self.logit_scale < np.inf:
+            raise InputError(f"logit_scale: got {logit_scale!r}, expected a positive number.")
         self.source = str(source)
         self.linearised_at = str(linearised_at)
 
@@ -203,7 +205,10 @@ class Projectors:
         ------
         FileFormatError
         """
-        document = read_document(path, "projectors")
+        return load(path, "projectors", {"projectors": cls._from_document})
+
+    @classmethod
+    def _from_document(cls, document: Document, path: str | os.PathLike[str]) -> Projectors:
         expect_tensors(document, path, cls.tensor_shapes(document.tensors, document.parameters))
         return cls.from_tensors(document.tensors, document.parameters, document.source.get("model", ""))
 
@@ -359,7 +364,7 @@ class Projectors:
 def _weights(values: ArrayLike, name: str, **expected: Any) -> Floats:
     # Copies: a model's own weights may be folded, trained or cast later, and a pair must not change with them.
     array = np.asarray(values)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not (np.abs(array) <= np.finfo(np.float32).max).all():
         raise InputError(
             f"{name}: it holds NaN or infinite values; weights that overflowed in half precision, usually. Take the "
             "model's weights in float32 or bfloat16."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from isomix._affine import AffineMap
 from isomix._arrays import Doubles, Floats
@@ -27,7 +27,7 @@ SPACES: dict[str, type[Space]] = {}
 SOURCES = ("embeddings", "features")
 
 
-class Space(TransformerMixin, BaseEstimator, ABC):
+class Space(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """A linear map of embeddings, z = A (e - m) / ‖A (e - m)‖.
 
     Subclasses set ``operator_``, ``offset_`` and ``n_components_`` in ``fit`` and register themselves by ``method``.
@@ -121,6 +121,11 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         return self.operator_
 
     @property
+    def _n_features_out(self) -> int:
+        """For scikit-learn's ``get_feature_names_out`` (isoclip0, isoclip1, ...) and ``set_output``."""
+        return self.n_components_
+
+    @property
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 over the fitted map: equal fingerprints, equal vectors."""
         check_fitted(self)
@@ -166,10 +171,11 @@ class Space(TransformerMixin, BaseEstimator, ABC):
         mapped = self.affine_map(source)
         return SpaceModule(mapped.weight, mapped.bias)
 
-    def to_faiss(self) -> Any:
-        """The map as a ``faiss.LinearTransform``, d to k; faiss does not normalise after it.
+    def to_faiss(self) -> tuple[Any, Any]:
+        """Both steps of the map for faiss: a ``LinearTransform``, d to k, and the ``NormalizationTransform`` after it.
 
-        ``wrap_faiss_index`` does. By hand, put a ``faiss.NormalizationTransform(k, 2.0)`` between it and the index.
+        Without the second, inner products are no cosines. ``wrap_faiss_index`` puts both in front of an index; by hand, call
+        ``index.prepend_transform`` of a ``faiss.IndexPreTransform`` with the second, then with the first.
 
         Raises
         ------

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isomix._affine import AffineMap
-from isomix._arrays import Doubles, Floats
+from isomix._arrays import Doubles, Floats, check_integer
 from isomix._documents import Document, expect_tensors
 from isomix._estimators import check_fitted
 from isomix.errors import InputError, ModalityError, ModelError
@@ -349,6 +349,8 @@ class IsoCLIP(Space):
     def _from_document(cls, document: Document, path: str | os.PathLike[str]) -> Self:
         tensors, parameters = document.tensors, document.parameters
         modality, form = parameters["modality"], parameters.get("form", "exact")  # not said by isomix 0.1
+        check_modality(modality)
+        band = Band(*(check_integer(parameters[name], name) for name in ("k_top", "k_bottom")))
         if form not in FORMS:
             raise ValueError(f"form {form!r} is none of {', '.join(FORMS)}")
         biased = f"{modality}_bias" in tensors
@@ -360,7 +362,7 @@ class IsoCLIP(Space):
             "singular_values": (int(parameters["rank"]),),
             "directions": (
                 "d" if stood_in else inner,
-                int(parameters["rank"]) - parameters["k_top"] - parameters["k_bottom"],
+                int(parameters["rank"]) - band.k_top - band.k_bottom,
             ),
         }
         if not no_features:
@@ -372,7 +374,7 @@ class IsoCLIP(Space):
         sizes = expect_tensors(document, path, shapes)
         space = cls(
             Projectors.from_tensors(tensors, parameters, document.source.get("model", "")),
-            band=(parameters["k_top"], parameters["k_bottom"]),
+            band=(band.k_top, band.k_bottom),
             modality=modality,
             compact=parameters["compact"],
             image_gram=tensors.get("image_gram"),
@@ -380,7 +382,7 @@ class IsoCLIP(Space):
         space.form_ = form
         space.singular_values_ = tensors["singular_values"]
         space.rank_ = int(parameters["rank"])
-        space.band_ = check_band(Band(parameters["k_top"], parameters["k_bottom"]), space.rank_)
+        space.band_ = check_band(band, space.rank_)
         space.directions_ = tensors["directions"]
         space.feature_operator_ = tensors.get("feature_operator")
         space.operator_ = tensors.get("operator")

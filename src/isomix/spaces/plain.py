@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isomix._arrays import Floats, as_matrix
+from isomix._arrays import Doubles, Floats, as_matrix, check_integer
 from isomix._documents import Document
 from isomix._estimators import check_fit_rows, check_rows
 from isomix.linalg import normalize_rows
@@ -33,8 +33,13 @@ class Plain(Space):
         """Record the width of the rows of ``X``, shape (n, d)."""
         check_fit_rows(self, X, "embeddings")
         self.n_components_ = self.n_features_in_
-        self.operator_, self.offset_ = np.eye(self.n_features_in_), None
+        self.offset_ = None
         return self
+
+    @property
+    def operator_(self) -> Doubles:  # type: ignore[override]
+        """The identity, made when it is asked for."""
+        return np.eye(self.n_features_in_)
 
     def transform(self, X: ArrayLike) -> Floats:
         """The rows of ``X``, shape (n, d), with unit length."""
@@ -48,7 +53,10 @@ class Plain(Space):
 
     @classmethod
     def _from_document(cls, document: Document, path: str | os.PathLike[str]) -> Self:
-        return cls().fit(np.ones((1, int(document.parameters["n_features_in"]))))
+        space = cls()
+        space.n_features_in_ = check_integer(document.parameters["n_features_in"], "n_features_in", minimum=1)
+        space.n_components_, space.offset_ = space.n_features_in_, None
+        return space
 
 
 class PreProjection(Plain):
