@@ -197,16 +197,11 @@ def _encode(
 
 
 def _load(index: int, file: SourceFile, hashes: dict[int, str], max_megapixels: float) -> Image:
-    from isomix.encoders.images import read_image
+    from isomix.encoders.images import read_file, read_image
 
     if file.problem:
         raise ImageError(file.problem)
-    # Eight bytes a pixel is the most that a picture of this size can need; a video called .jpg is not read into memory.
-    if (file.size or 0) > 8e6 * max_megapixels + 16e6:
-        raise ImageError(
-            f"{(file.size or 0) / 1e6:.0f} MB are too many for a picture of at most {max_megapixels:g} megapixels"
-        )
-    content = file.location.read_bytes()
+    content = read_file(file.location, max_megapixels=max_megapixels)
     hashes[index] = content_hash(content)
     return read_image(content, max_megapixels=max_megapixels)
 
