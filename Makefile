@@ -7,7 +7,7 @@ MODEL ?= embedded
 IMAGES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-openclip unit lint type format study bench crash audit docs constraints clean
+.PHONY: help setup demo test test-openclip unit lint type format study bench crash fuzz audit docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,10 @@ KILLS ?= 25
 crash: setup  ## kill every verb that writes, at every named point and at random, and look for losses
 	$(BIN)/python tools/crash.py --kills $(KILLS)
 
+FUZZ_SECONDS ?= 3600
+fuzz: setup  ## an hour of damaged input for every format that is read; the corpus stays in fuzz-output
+	$(BIN)/python tools/fuzz.py --corpus --seconds $(FUZZ_SECONDS)
+
 # In an environment of its own: what it needs is no part of the project.
 audit: $(BIN)/python  ## known vulnerabilities of the versions in the constraints; one that cannot be looked up fails
 	@test -d $(VENV)-audit || $(BIN)/python -m venv $(VENV)-audit
@@ -93,4 +97,4 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output build dist
+	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output fuzz-output build dist
