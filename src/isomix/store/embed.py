@@ -114,6 +114,7 @@ def embed(
         plan = make_plan(table, found, report, keep_vanished, retry)
         _apply(table, plan, report, keep_vanished)
         _encode(table, plan, journal, encoder, report, batch_size, workers, max_megapixels, progress)
+        table.check_still_there()
         table.tidy()
         report.rows = table.count
         report.seconds = time.monotonic() - started
@@ -214,6 +215,7 @@ def _commit(
     hashes: dict[int, str],
     report: EmbedReport,
 ) -> None:
+    table.check_still_there()
     rows: list[tuple[SourceFile, str, tuple[int, int]]] = []
     failures: list[Failure] = []
     embeddings, features = [], []
