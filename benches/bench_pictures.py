@@ -120,7 +120,7 @@ def table(megapixels: float) -> None:
     context = multiprocessing.get_context("spawn")
     print(f"{'picture':<36}{'file MB':>9}{'s':>7}{'peak MB':>9}{'asked MB':>10}  end")
     with tempfile.TemporaryDirectory() as folder:
-        for name, (file, write) in kinds(side).items():
+        for name, (file, _) in kinds(side).items():
             path = Path(folder) / file
             writer = context.Process(target=_write, args=(side, name, path))
             writer.start()

@@ -415,7 +415,7 @@ def damage_safetensors(content: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.6:
         with contextlib.suppress(ValueError, AttributeError, IndexError, RecursionError):
             entries = json.loads(header)
-            inner = entries["__metadata__"] if "__metadata__" in entries else {}
+            inner = entries.get("__metadata__", {})
             if inner:
                 key = rng.choice(sorted(inner))
                 inner[key] = damage_text(inner[key].encode(), rng).decode(errors="replace")
@@ -619,6 +619,7 @@ class Tally:
 
     @property
     def cases(self) -> int:
+        """How many there were."""
         return self.read + self.refused + self.failures.total()
 
 
@@ -701,6 +702,7 @@ class Fuzzer:
                 took = time.monotonic() - worker.began
                 what = f"no answer in {SECONDS:g} s of processor time" if code == -9 else f"the child died, code {code}"
                 self._fail(name, number, f"{what} ({took:.0f} s)")
+                self._close(worker)
                 worker = self.start(name)
             elif answer["kind"] == "failure":
                 self._fail(name, number, answer["what"])
@@ -709,8 +711,13 @@ class Fuzzer:
             else:
                 tally.read += 1
         tally.seconds += time.monotonic() - started
-        if worker.process.stdin is not None:
-            worker.process.stdin.close()
+        self._close(worker)
+
+    def _close(self, worker: Child) -> None:
+        for stream in (worker.process.stdin, worker.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
         worker.process.wait(60)
 
     def _fail(self, name: str, number: int, what: str) -> None:
