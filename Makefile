@@ -8,10 +8,10 @@ IMAGES ?=
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo studio test test-openclip chromium fuzz unit lint type format study bench crash audit docs constraints clean
+.PHONY: help setup demo studio test test-openclip chromium unit lint type format study bench crash fuzz fuzz-studio audit docs constraints clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -78,7 +78,7 @@ $(VENV)-fuzz/stamp: | $(BIN)/python
 	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check schemathesis
 	@touch $@
 
-fuzz: setup $(VENV)-fuzz/stamp  ## throw odd requests at the studio, by its OpenAPI file
+fuzz-studio: setup $(VENV)-fuzz/stamp  ## throw odd requests at the studio, by its OpenAPI file
 	$(BIN)/python tools/fuzz_studio.py $(VENV)-fuzz/bin/schemathesis
 
 lint: setup  ## style
@@ -106,6 +106,10 @@ KILLS ?= 25
 crash: setup  ## kill every verb that writes, at every named point and at random, and look for losses
 	$(BIN)/python tools/crash.py --kills $(KILLS)
 
+FUZZ_SECONDS ?= 3600
+fuzz: setup  ## an hour of damaged input for every format that is read; the corpus stays in fuzz-output
+	$(BIN)/python tools/fuzz.py --corpus --seconds $(FUZZ_SECONDS)
+
 # In an environment of its own: what it needs is no part of the project.
 audit: $(BIN)/python  ## known vulnerabilities of the versions in the constraints; one that cannot be looked up fails
 	@test -d $(VENV)-audit || $(BIN)/python -m venv $(VENV)-audit
@@ -122,4 +126,4 @@ constraints: setup  ## write the versions installed now to constraints.txt
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf demo-output studio-output bench-output build dist
+	rm -rf demo-output studio-output bench-output fuzz-output build dist

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -446,3 +447,17 @@ def test_ledger_replaces_and_removes(photos, tmp_path, encoder):
     assert {r["path"]: r["reason"] for r in table.errors()} == {"a.png": "second", "b.png": "other"}
     table.ledger.remove(["00", "01"])
     assert table.errors() == []
+
+
+def test_a_table_removed_during_the_run_is_said(photos, tmp_path):
+    """Not as pictures that could not be read, and not by making half a table."""
+    path = tmp_path / "t.lance"
+
+    class Removing(TinyEncoder):
+        def forward_pixels(self, pixels):
+            shutil.rmtree(path, ignore_errors=True)
+            return super().forward_pixels(pixels)
+
+    with pytest.raises(TableError, match="removed while it was being written"):
+        embed(photos, path, Removing(), batch_size=2)
+    assert not path.exists()

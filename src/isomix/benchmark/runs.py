@@ -137,7 +137,7 @@ def read_runs(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not a run: {error}. Delete it to measure again.") from error
     missing = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
     if missing or record.get("format") != FORMAT:

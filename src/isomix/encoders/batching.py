@@ -1,7 +1,7 @@
 """Batches through an encoder: pictures are decoded in threads while the calling thread encodes.
 
-Memory is bounded by the number of pictures under way, not by how many there are: at most ``workers`` decoded pictures
-and three batches of pixels exist at a time. Order is kept, and a picture that cannot be read becomes a reason in its
+Memory is bounded by the number of pictures under way, not by how many there are: at most ``workers`` decoded pictures,
+within the budget of :mod:`isomix.encoders.decoding`, and three batches of pixels exist at a time. Order is kept, and a picture that cannot be read becomes a reason in its
 own row.
 """
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from isomix._arrays import check_integer
 from isomix._extras import require
 from isomix.encoders.base import Array, Encoder
+from isomix.encoders.decoding import memory
 from isomix.errors import ImageError
 
 if TYPE_CHECKING:
@@ -130,13 +131,14 @@ def _iter_encoded(
 
 
 def _decode(encoder: Encoder, loader: Callable[[], Image]) -> _Decoded:
-    try:
-        image = loader()
-    except ImageError as error:
-        return _Decoded(None, None, str(error))
-    except OSError as error:
-        return _Decoded(None, None, error.strerror or str(error))
-    return _Decoded(encoder.preprocess(image), image.size)
+    with memory.held():  # until the picture has become pixels and is gone
+        try:
+            image = loader()
+        except ImageError as error:
+            return _Decoded(None, None, str(error))
+        except OSError as error:
+            return _Decoded(None, None, error.strerror or str(error))
+        return _Decoded(encoder.preprocess(image), image.size)
 
 
 def _encode(encoder: Encoder, start: int, decoded: Sequence[_Decoded]) -> Batch:

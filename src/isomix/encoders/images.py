@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,13 @@ from numpy.typing import NDArray
 
 from isomix._extras import require
 from isomix.encoders.base import ImageLike
+from isomix.encoders.decoding import GuardedBytes, check_scans, memory
 from isomix.errors import ImageError, InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["READING", "image_extensions", "read_image"]
+__all__ = ["READING", "image_extensions", "read_file", "read_image"]
 
 READING = {"exif_orientation": "applied", "alpha": "composited on white", "animation": "first frame", "icc": "ignored"}
 """What every picture goes through before an encoder's own preprocessing; part of every encoder's ``preprocessing``."""
@@ -39,6 +39,11 @@ _EXTENSIONS = (
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
+_WHOLE_FILE_AT_ONCE = {"WEBP", "AVIF", "HEIF", "JPEG2000"}
+BYTES_A_PIXEL = (14, 22)
+"""What decoding takes at most; the second where the decoder takes the whole file at once. ``benches/bench_pictures.py``."""
+
+_STRIP = 1 << 20
 
 
 def image_extensions() -> frozenset[str]:
@@ -68,7 +73,8 @@ def read_image(source: ImageLike, *, max_megapixels: float = 100.0) -> Image.Ima
     source : path, bytes, PIL image or uint8 array of shape (height, width) or (height, width, 3 or 4)
         Bytes are the content of a picture file.
     max_megapixels : float
-        Larger pictures are refused by what their header says, before they are decoded.
+        Larger pictures are refused by what their header says, before they are decoded; so are files of more bytes than a
+        picture of that size can need.
 
     Returns
     -------
@@ -87,6 +93,9 @@ def read_image(source: ImageLike, *, max_megapixels: float = 100.0) -> Image.Ima
     16-bit greyscale spans 0 to 65535 (12-bit TIFF: 4095). Of 32-bit integers and floats the file does not say the
     range, so the smallest usual one that holds all values counts: 0 to 1 (floats only), 0 to 255, 0 to 65535, else the
     picture's own minimum to maximum. Values that are not finite become black.
+
+    What a picture may cost is bounded (:mod:`isomix.encoders.decoding`): threads that decode share one budget of memory and
+    wait for one another, and a picture that takes too much processor time is refused.
 
     Examples
     --------
@@ -107,18 +116,20 @@ def read_image(source: ImageLike, *, max_megapixels: float = 100.0) -> Image.Ima
         raise InputError(
             f"picture: got a {type(source).__name__}, expected a path, bytes, a PIL image or a uint8 array."
         )
-    with _quiet_pillow(max_megapixels):
+    with memory.held(), _quiet_pillow(max_megapixels):
         try:
             if opened is not None:
                 return _to_rgb(opened, max_megapixels)
-            with pil.open(_checked_file(source), formats=_formats()) as opened:
-                return _to_rgb(opened, max_megapixels)
+            content = source if isinstance(source, bytes) else read_file(Path(source), max_megapixels=max_megapixels)
+            if not content:
+                raise ImageError("empty (0 bytes)")
+            return _decoded(content, max_megapixels)
         except ImageError:
             raise
         except pil.DecompressionBombError as error:
             raise ImageError(f"more than the {max_megapixels:g} megapixels allowed") from error
         except pil.UnidentifiedImageError as error:
-            raise ImageError(_unknown_format(source)) from error
+            raise ImageError(_unknown_format(content)) from error
         except Exception as error:  # decoders meet garbage with errors of every kind
             detail = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
             raise ImageError(f"cannot be decoded: {' '.join(detail.split())[:200]}") from error
@@ -135,24 +146,55 @@ def _checked_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array
 
 
-def _checked_file(source: Any) -> Any:
-    """What Pillow can open, once it is sure that reading it neither fails for a plain reason nor blocks."""
-    if isinstance(source, bytes):
-        if not source:
-            raise ImageError("empty (0 bytes)")
-        return BytesIO(source)
-    path = Path(source)
+def read_file(path: Path, *, max_megapixels: float) -> bytes:
+    """The bytes of a picture file; never waits for a pipe, and takes no more than a picture can need.
+
+    Raises
+    ------
+    ImageError
+    """
     try:
-        status = path.stat()
+        _check_regular(path.stat())
+        # What was a file a moment ago may be a pipe now, so the descriptor is asked again, and opening never waits.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            size = _check_regular(os.fstat(file.fileno()))
+            # Eight bytes a pixel is the most that a picture needs; a video called .jpg is not read into memory.
+            if size > 8e6 * max_megapixels + 16e6:
+                raise ImageError(
+                    f"{size / 1e6:.0f} MB are too many for a picture of at most {max_megapixels:g} megapixels"
+                )
+            with memory.held():
+                memory.ask(size)
+                content = file.read(size + 1)
     except FileNotFoundError as error:
         raise ImageError("no such file") from error
+    if len(content) != size:
+        raise ImageError("changed while it was read")
+    return content
+
+
+def _check_regular(status: os.stat_result) -> int:
+    """The size of a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a regular file")
     if status.st_size == 0:
         raise ImageError("empty (0 bytes)")
-    return path
+    return status.st_size
+
+
+def _decoded(content: bytes, max_megapixels: float) -> Image.Image:
+    stream = GuardedBytes(content)
+    with _pil().open(stream, formats=_formats()) as opened:
+        stream.in_header = False
+        pixels = opened.width * opened.height
+        if pixels <= max_megapixels * 1e6:  # else it is refused in a moment
+            if opened.format in ("JPEG", "MPO"):
+                check_scans(content, pixels / 1e6)
+            memory.ask(pixels * BYTES_A_PIXEL[opened.format in _WHOLE_FILE_AT_ONCE])
+        return _to_rgb(opened, max_megapixels, ours=True)
 
 
 @cache
@@ -165,18 +207,14 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in pil.OPEN)
 
 
-def _unknown_format(source: Any) -> str:
-    if isinstance(source, bytes):
-        head = source[:12]
-    else:
-        with Path(source).open("rb") as file:
-            head = file.read(12)
+def _unknown_format(content: bytes) -> str:
+    head = content[:12]
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and "HEIF" not in _formats():
         return "a HEIF picture, which needs an extra: pip install 'isomix[heif]'"
     return "not a picture of a known format, or cut off within its header"
 
 
-def _to_rgb(image: Any, max_megapixels: float) -> Image.Image:
+def _to_rgb(image: Any, max_megapixels: float, *, ours: bool = False) -> Image.Image:
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise ImageError(
@@ -193,6 +231,8 @@ def _to_rgb(image: Any, max_megapixels: float) -> Image.Image:
         rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         rgb = _pil().new("RGB", image.size, (255, 255, 255))
         rgb.paste(rgba, mask=rgba.getchannel("A"))
+    elif image.mode == "RGB" and ours:
+        rgb = image  # a copy would double what the largest pictures take
     else:
         rgb = image.convert("RGB")
     return rgb if transposition is None else rgb.transpose(transposition)
@@ -218,19 +258,32 @@ def _transposition(image: Any) -> Any:
 
 def _scale_deep(image: Any) -> Image.Image:
     """Greyscale of more than 8 bits to 8 bits; the ranges are those in the notes of :func:`read_image`."""
-    values = np.asarray(image).astype(np.float64 if image.mode == "I" else np.float32)
-    values = np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         twelve_bit = getattr(image, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE) == (12,)
         low, high = 0.0, 4095.0 if twelve_bit else 65535.0
-    elif low >= 0.0:
-        usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        full = next((top for top in usual if high <= top), None)
-        low, high = (low, high) if full is None else (0.0, full)
-    values -= low
-    values *= 255.0 / max(high - low, 1e-30)
-    return _pil().fromarray(np.rint(values, out=values).astype(np.uint8))
+    else:
+        low = min(float(strip.min()) for _, strip in _strips(image))
+        high = max(float(strip.max()) for _, strip in _strips(image))
+        if low >= 0.0:
+            usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+            full = next((top for top in usual if high <= top), None)
+            low, high = (low, high) if full is None else (0.0, full)
+    scaled = np.empty((image.height, image.width), np.uint8)
+    for rows, values in _strips(image):
+        values -= low
+        values *= 255.0 / max(high - low, 1e-30)
+        scaled[rows] = np.rint(values, out=values).astype(np.uint8)
+    return _pil().fromarray(scaled)
+
+
+def _strips(image: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Values as floats, a few rows at a time, because eight bytes a pixel are too many for a whole picture."""
+    height = max(1, _STRIP // image.width)
+    for top in range(0, image.height, height):
+        rows = slice(top, min(top + height, image.height))
+        part = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        values = part.astype(np.float64 if image.mode == "I" else np.float32)
+        yield rows, np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 _IGNORE_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)

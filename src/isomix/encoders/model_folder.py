@@ -113,6 +113,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON ({error}). Fetch it again.") from error
     return content if isinstance(content, dict) else None

@@ -122,6 +122,7 @@ def embed(
             small.drop()
         kept = small if thumbnails else None
         _encode(table, plan, journal, encoder, report, batch_size, workers, max_megapixels, progress, kept)
+        table.check_still_there()
         table.tidy()
         if report.changed or report.removed:
             small.keep_only(table.column("content_hash"))
@@ -214,16 +215,11 @@ def _encode(
 def _load(
     index: int, file: SourceFile, hashes: dict[int, str], small: dict[int, bytes] | None, max_megapixels: float
 ) -> Image:
-    from isomix.encoders.images import read_image
+    from isomix.encoders.images import read_file, read_image
 
     if file.problem:
         raise ImageError(file.problem)
-    # Eight bytes a pixel is the most that a picture of this size can need; a video called .jpg is not read into memory.
-    if (file.size or 0) > 8e6 * max_megapixels + 16e6:
-        raise ImageError(
-            f"{(file.size or 0) / 1e6:.0f} MB are too many for a picture of at most {max_megapixels:g} megapixels"
-        )
-    content = file.location.read_bytes()
+    content = read_file(file.location, max_megapixels=max_megapixels)
     hashes[index] = content_hash(content)
     image = read_image(content, max_megapixels=max_megapixels)
     if small is not None:
@@ -239,6 +235,7 @@ def _commit(
     hashes: dict[int, str],
     report: EmbedReport,
 ) -> None:
+    table.check_still_there()
     rows: list[tuple[SourceFile, str, tuple[int, int]]] = []
     failures: list[Failure] = []
     embeddings, features = [], []

@@ -158,7 +158,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
 def _document(path: Path, text: str, shapes: dict[str, list[int]]) -> dict[str, Any]:
     try:
         header = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path}: its isomix header cannot be read ({error}). Save it again.") from error
     names = ("method", "parameters", "source", "format", "isomix_version")
     return {"what": str(header.get("kind")), **{name: header.get(name) for name in names}, "shapes": shapes}
@@ -184,7 +184,7 @@ def _projectors(path: Path) -> dict[str, Any]:
 def _model(path: Path) -> dict[str, Any]:
     try:
         config = dict(json.loads((path / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path / 'config.json'} cannot be read ({error}). Fetch the model again.") from error
     family = {"model_type": config.get("model_type"), "architectures": config.get("architectures")}
     return {"what": "model folder", **family, **_projectors(path)}

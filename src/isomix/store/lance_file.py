@@ -64,9 +64,10 @@ class LanceFile:
         """Whether there is something at the path, other than the leftovers of a creation that was killed."""
         if not self.path.is_dir():
             return self.path.exists()
-        return self._committed() or not {entry.name for entry in self.path.iterdir()} <= UNBORN
+        return self.committed() or not {entry.name for entry in self.path.iterdir()} <= UNBORN
 
-    def _committed(self) -> bool:
+    def committed(self) -> bool:
+        """Whether there is a commit on the disk now."""
         return any(self.path.glob("_versions/*.manifest"))
 
     def create(self, schema: Any, batches: Iterable[Any] = ()) -> None:
@@ -82,7 +83,7 @@ class LanceFile:
             What is there is a folder of something else.
         """
         if self.exists():
-            if self.path.is_dir() and not self._committed():
+            if self.path.is_dir() and not self.committed():
                 raise TableError(
                     f"{self.path} is a folder, but no Lance table, and is not removed. Name another table."
                 )

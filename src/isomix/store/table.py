@@ -332,6 +332,11 @@ class EmbeddingTable:
             self._lance.drop_columns(names)
         return names
 
+    def check_still_there(self) -> None:
+        """Raise :class:`TableError` when somebody has removed it from the disk since it was opened."""
+        if not self._lance.committed():
+            raise TableError(f"{self.path} was removed while it was being written. Run the same command again.")
+
     def tidy(self) -> None:
         """Merge the many small pieces that appending leaves; rows keep their order."""
         self._lance.tidy()
