@@ -1,4 +1,4 @@
-"""Fuzz the studio's OpenAPI file with schemathesis, which is not part of the environment of the developers (``make fuzz``)."""
+"""Fuzz the studio's OpenAPI file with schemathesis, which is not part of the environment of the developers (``make fuzz-studio``)."""
 
 from __future__ import annotations
 

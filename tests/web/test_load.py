@@ -156,7 +156,7 @@ NASTY = [
 
 
 def test_whatever_is_thrown_at_the_described_api_no_answer_is_a_server_error(served, ask):
-    """A small fuzz of every operation of the OpenAPI file; ``make fuzz`` throws much more at it (schemathesis)."""
+    """A small fuzz of every operation of the OpenAPI file; ``make fuzz-studio`` throws much more at it (schemathesis)."""
     described = served.client.get("/api/openapi.json").json()
     bodies = [
         {},
