@@ -123,7 +123,7 @@ def test_an_address_that_is_not_of_this_machine_is_refused(made, cli, monkeypatc
     def unknown(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr("isomix.web.serve.socket.getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     result = cli("serve", made / "icons.lance", "--no-open", "--port", 0, "--host", "nowhere.invalid")
     assert result.code == 1
     assert "nowhere.invalid cannot be listened on" in result.err
