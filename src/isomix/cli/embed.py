@@ -33,7 +33,7 @@ def command(
     keep_vanished: options.KeepVanished = False,
     retry: options.Retry = False,
     overwrite: options.Overwrite = False,
-    thumbnails: options.Thumbnails = True,
+    no_thumbnails: options.NoThumbnails = False,
     device: options.Device = None,
     offline: options.Offline = False,
     as_json: options.AsJson = False,
@@ -66,7 +66,7 @@ def command(
                 keep_vanished=keep_vanished,
                 retry=retry,
                 overwrite=overwrite,
-                thumbnails=thumbnails,
+                thumbnails=not no_thumbnails,
                 progress=update,
             )
     except KeyboardInterrupt:
