@@ -95,8 +95,7 @@ ListRoot = Annotated[
 KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="Keep pre-projection features too.")]
 KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Keep rows whose file is gone.")]
 NoThumbnails = Annotated[
-    bool,
-    typer.Option("--no-thumbnails", help="Keep no small copies of the pictures for `serve` (some 3 kB each)."),
+    bool, typer.Option("--no-thumbnails", help="Keep no small copies of the pictures for `serve` (some 3 kB each).")
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")]
 OwnPictures = Annotated[

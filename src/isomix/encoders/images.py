@@ -106,12 +106,15 @@ def read_image(source: ImageLike, *, max_megapixels: float = 100.0) -> Image.Ima
     pil = _pil()
     if not max_megapixels > 0:
         raise InputError(f"max_megapixels: got {max_megapixels!r}, expected a positive number.")
+    path: str | os.PathLike[str] = ""
     if isinstance(source, pil.Image):
         opened = source
     elif isinstance(source, np.ndarray):
         opened = pil.fromarray(_checked_array(source))
-    elif isinstance(source, bytes | str | os.PathLike):
+    elif isinstance(source, bytes):
         opened = None
+    elif isinstance(source, str | os.PathLike):
+        opened, path = None, source
     else:
         raise InputError(
             f"picture: got a {type(source).__name__}, expected a path, bytes, a PIL image or a uint8 array."
@@ -120,7 +123,7 @@ def read_image(source: ImageLike, *, max_megapixels: float = 100.0) -> Image.Ima
         try:
             if opened is not None:
                 return _to_rgb(opened, max_megapixels)
-            content = source if isinstance(source, bytes) else read_file(Path(source), max_megapixels=max_megapixels)
+            content = source if isinstance(source, bytes) else read_file(Path(path), max_megapixels=max_megapixels)
             if not content:
                 raise ImageError("empty (0 bytes)")
             return _decoded(content, max_megapixels)
