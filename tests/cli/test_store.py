@@ -371,3 +371,24 @@ def test_progress_bar_on_a_terminal(monkeypatch):
     console.file.close()
     text = console.export_text()
     assert "50/100" in text and "1 unreadable" in text and "a second" in text
+
+
+def test_smooth_and_search_again(photos, isomix):
+    isomix("embed", "photos", "-o", "t.lance")
+    code, out, _ = isomix("adapt", "t.lance", "--smooth")
+    assert code == 0
+    assert "isoclip_smoothed (for pictures), isoclip_smoothed_plain (for sentences)" in out
+    found = json.loads(isomix("inspect", "t.lance", "--json")[1])
+    assert found["derived"]["isoclip_smoothed"]["column"] == "isoclip"
+    assert found["derived"]["isoclip_smoothed_plain"]["rows"] == "plain"
+    code, out, _ = isomix("search", "t.lance", "row:0", "--expand", "-k", "2", "--json")
+    assert code == 0
+    note = json.loads(out)["results"][0]["space_note"]
+    assert "smoothed over neighbours in isoclip" in note and "expanded" in note
+    code, out, _ = isomix("search", "t.lance", "row:0", "--no-smoothed", "--json")
+    assert "smoothed" not in json.loads(out)["results"][0]["space_note"]
+    assert isomix("adapt", "t.lance", "--smooth", "-o", "x.lance")[0] == 2
+    (photos / "dog" / "1.png").unlink()
+    out = isomix("embed", "photos", "-o", "t.lance")[1]
+    assert "smoothed column 'isoclip_smoothed' was dropped" in out
+    assert "adapt t.lance --smooth --column isoclip\n" in out

@@ -342,7 +342,7 @@ def test_a_gallery_of_two_and_one_smaller_than_k() -> None:
 
 
 def test_search_expands_as_the_definition_says() -> None:
-    G, Q = clusters(), clusters(0, noise=1.0)[::9]
+    G, Q = clusters(kinds=11), clusters(0, kinds=11, noise=1.0)[::9]
     S = Smoothing().fit(G)
     expected = []
     for q in Q:

@@ -11,7 +11,7 @@ from isomix.cli import options
 
 if TYPE_CHECKING:
     from isomix.spaces import Space
-    from isomix.store import AdaptReport
+    from isomix.store import AdaptReport, SmoothReport
 
 
 def command(
@@ -29,6 +29,7 @@ def command(
     text_only: options.TextOnly = False,
     no_compact: options.NoCompact = False,
     column: options.Column = None,
+    smooth: options.Smooth = False,
     dtype: options.AsDtype = None,
     skip_bad: options.SkipBad = False,
     overwrite: options.Overwrite = False,
@@ -41,10 +42,12 @@ def command(
     """
     from isomix.cli.common import ExitCode, fail_usage, log, out, print_json
     from isomix.cli.progress import progress
-    from isomix.store import adapt, adapt_column
+    from isomix.store import AdaptReport, SmoothReport, adapt, adapt_column, smooth_column
 
     is_table = source.suffix == ".lance"
-    if output is None and not (is_table and column):
+    if smooth and (output is not None or not is_table):
+        fail_usage("--smooth adds columns to a table: name one (TABLE.lance), and leave -o out.")
+    if output is None and not (is_table and (column or smooth)):
         fail_usage("name the target with -o, or, for a table, the new column with --column.")
     if space is not None and (model, band, text_only) != (None, "preset", False):
         fail_usage("--space says everything: leave out --model, --band and --text-only, or leave out --space.")
@@ -56,7 +59,10 @@ def command(
     fitted = _space(source, column_of_vectors, model, space, band, modality, text_only, not no_compact, offline)
     try:
         with progress("vectors") as update:
-            if output is None:
+            report: AdaptReport | SmoothReport
+            if smooth:
+                report = smooth_column(source, column or fitted.method.replace("-", "_"), fitted, progress=update)
+            elif output is None:
                 report = adapt_column(source, str(column), fitted, progress=update)
             else:
                 report = adapt(
@@ -75,9 +81,10 @@ def command(
     if as_json:
         print_json(report.to_dict())
     else:
-        for line in summary(report):
+        lines = smoothing_summary(report) if isinstance(report, SmoothReport) else summary(report)
+        for line in lines:
             out.print(line, markup=False, soft_wrap=True)
-    if report.skipped_rows:
+    if isinstance(report, AdaptReport) and report.skipped_rows:
         raise typer.Exit(ExitCode.SKIPPED_FILES)
 
 
@@ -125,6 +132,20 @@ def _space(
             soft_wrap=True,
         )
     return space
+
+
+def smoothing_summary(report: SmoothReport) -> list[str]:
+    """What was smoothed, as lines of text."""
+    lines = [
+        f"{report.table}: {report.rows:,} vectors adapted and smoothed  ({report.seconds:.1f} s)",
+        f"  columns    {report.column}, {report.smoothed} (for pictures), {report.smoothed_plain} (for sentences)",
+        f"  space      {report.space['method']}, {report.width} numbers",
+        f"  smoothing  {report.k} neighbours, joint weight {report.strength:.2f} (the picture itself: 1)",
+    ]
+    if report.strength < 0.1:
+        lines.append("  these pictures hardly form groups, so little or nothing is smoothed")
+    lines.append("  a run of isomix embed that changes rows drops these columns; this command makes them again")
+    return lines
 
 
 def summary(report: AdaptReport) -> list[str]:

@@ -108,8 +108,11 @@ def summary(report: EmbedReport) -> list[str]:
     lines += [f"  {count:>9,}  {what}" for what, count in counts.items() if count]
     if report.thumbnail_bytes:
         lines.append(f"  {report.thumbnail_bytes / 1e6:>7,.1f} MB  of thumbnails, for isomix serve")
+    smoothed = {name for name in report.dropped_columns if name.removesuffix("_plain").endswith("_smoothed")}
     for column in report.dropped_columns:
+        again = f"--smooth --column {column.removesuffix('_plain').removesuffix('_smoothed')}"
         lines.append(
-            f"  the adapted column {column!r} was dropped; make it again: isomix adapt {report.table} --column {column}"
+            f"  the {'smoothed' if column in smoothed else 'adapted'} column {column!r} was dropped; make it again: "
+            f"isomix adapt {report.table} {again if column in smoothed else f'--column {column}'}"
         )
     return lines

@@ -155,6 +155,23 @@ Column = Annotated[
     str | None,
     typer.Option("--column", help="Column of the vectors. For a table without -o: the new column that is added to it."),
 ]
+Smooth = Annotated[
+    bool,
+    typer.Option(
+        "--smooth",
+        help="For a table without -o: add smoothed columns too, every picture averaged with its nearest. Searches use them.",
+    ),
+]
+UseSmoothed = Annotated[
+    bool,
+    typer.Option("--smoothed/--no-smoothed", help="Search smoothed columns where the table has them (adapt --smooth)."),
+]
+Expand = Annotated[
+    bool,
+    typer.Option(
+        "--expand", help="Average a picture with those it finds first, and search again; needs adapt --smooth."
+    ),
+]
 AsDtype = Annotated[Dtype | None, typer.Option("--dtype", help="Of the result.", show_default="the source's")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Rows without a direction become NaN.")]
 Sentences = Annotated[

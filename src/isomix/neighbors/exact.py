@@ -52,7 +52,7 @@ def search(
     expand : int, optional
         Search twice: average each query with the ``expand`` nearest rows, and search with that (5 is a good number). For queries
         and a gallery of one modality in one space, by cosine. How much the rows weigh depends on how far the gallery consists of
-        groups; among strangers nothing changes. It costs a second search and one of 128 rows. A gallery that is searched often is
+        groups; among strangers nothing changes. It costs a second search and one of 100 rows. A gallery that is searched often is
         better smoothed once, with its queries: :class:`isomix.Smoothing`.
     **options
         Of the backend: ``query_block`` (1024) and ``gallery_block`` (8192) of ``exact``, which never change the result.

@@ -24,8 +24,8 @@ from isomix.neighbors.kinship import (
 
 __all__ = ["expand_queries"]
 
-MOMENT_ROWS = 16384
-MASS_ROWS = 128
+MOMENT_ROWS = 4096
+MASS_ROWS = 100
 
 
 def expand_queries(
@@ -37,7 +37,7 @@ def expand_queries(
     """Average every query with its ``expand`` nearest rows, in a joint weight of half the gallery's cohesive mass.
 
     As :meth:`isomix.Smoothing.transform`, for a gallery that is not smoothed and whose neighbour graph is not known: its
-    cohesive mass is estimated on at most 128 rows, its background on at most 16,384.
+    cohesive mass is estimated on at most 100 rows, its background on at most 4,096.
 
     Parameters
     ----------

@@ -4,6 +4,17 @@ from isomix.store.adapt import AdaptReport, adapt, adapt_column
 from isomix.store.embed import embed
 from isomix.store.formats import open_embeddings
 from isomix.store.plan import EmbedReport
+from isomix.store.smooth import SmoothReport, smooth_column
 from isomix.store.table import EmbeddingTable
 
-__all__ = ["AdaptReport", "EmbedReport", "EmbeddingTable", "adapt", "adapt_column", "embed", "open_embeddings"]
+__all__ = [
+    "AdaptReport",
+    "EmbedReport",
+    "EmbeddingTable",
+    "SmoothReport",
+    "adapt",
+    "adapt_column",
+    "embed",
+    "open_embeddings",
+    "smooth_column",
+]

@@ -167,13 +167,15 @@ def _apply(table: EmbeddingTable, plan: Plan, report: EmbedReport, keep_vanished
     if keep_vanished:
         report.vanished_kept = len(plan.vanished)
     elif plan.vanished:
+        before = list(table.derived)
         table.delete(plan.vanished)
         report.removed = len(plan.vanished)
+        report.dropped_columns = [name for name in before if name not in table.derived]
     if plan.update:
         table.update(plan.update)
         report.touched = len(plan.update)
     if plan.encode:
-        report.dropped_columns = table.drop_derived()
+        report.dropped_columns += table.drop_derived()
 
 
 def _encode(

@@ -95,7 +95,8 @@ def _failures(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 def _short(space: Any) -> dict[str, Any]:
     names = ("method", "modality", "n_components", "band", "form", "parameters", "source", "fingerprint")
-    return {name: space[name] for name in names if name in space}
+    of_smoothed = ("column", "rows", "mass")
+    return {name: space[name] for name in (*names, *of_smoothed) if name in space}
 
 
 def _folder(path: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class EmbedReport:
     closed_folders : list of str
         Folders that could not be opened; rows below them were kept.
     dropped_columns : list of str
-        Derived columns that were dropped, because rows were added.
+        Derived columns that were dropped, because rows were added (or removed, those that are smoothed).
     thumbnail_bytes : int
         Size of the file of thumbnails.
     seconds : float

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,10 @@ from isomix.encoders.images import image_extensions
 from isomix.encoders.lazy import LazyEncoder
 from isomix.errors import InputError, MissingExtraError, ModalityError, ModelError
 from isomix.neighbors import search
+from isomix.neighbors.kinship import QUERY_NEIGHBORS
+from isomix.store.answers import Answer, Hit, Query, Vector
 from isomix.store.scan import source_file
+from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_columns_gone
 from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
@@ -29,60 +31,6 @@ __all__ = ["SPACE_NAMES", "Answer", "Hit", "Query", "TableSearch"]
 
 SPACE_NAMES = ("auto", "plain", "isoclip", "text-pca")
 ROW_ID = re.compile(r"[0-9a-f]{32}")
-Vector = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class Query:
-    """One query, with its plain embedding: the model's own.
-
-    Attributes
-    ----------
-    name : str
-        As it was given.
-    kind : {"image", "text", "row", "vector"}
-    vector : ndarray, shape (d,)
-    file : pathlib.Path or None
-        The picture, where there is one.
-    row : dict
-        The query's own row in the table (``id``, ``path``, ``label``); empty when it has none.
-    """
-
-    name: str
-    kind: Literal["image", "text", "row", "vector"]
-    vector: Vector
-    file: Path | None = None
-    row: dict[str, Any] = field(default_factory=dict)
-
-
-class Hit(NamedTuple):
-    """One row found: its cosine, its row number, its columns, and the file on this machine."""
-
-    score: float
-    number: int
-    row: dict[str, Any]
-    file: Path
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one query found.
-
-    Attributes
-    ----------
-    query : Query
-    space : str
-        ``"plain"``, ``"isoclip"`` or ``"text-pca"``.
-    note : str
-        The band or width of the space, or why an image query stayed in the plain one.
-    hits : list of Hit
-        Best first.
-    """
-
-    query: Query
-    space: str
-    note: str
-    hits: list[Hit]
 
 
 class TableSearch:
@@ -293,7 +241,14 @@ class TableSearch:
         return None
 
     def search(
-        self, queries: Sequence[Query], k: int = 10, *, space: str = "auto", with_self: bool = False
+        self,
+        queries: Sequence[Query],
+        k: int = 10,
+        *,
+        space: str = "auto",
+        with_self: bool = False,
+        smooth: bool = True,
+        expand: bool = False,
     ) -> list[Answer]:
         """Find the nearest rows of every query.
 
@@ -308,6 +263,11 @@ class TableSearch:
             no preset band and the automatic one cuts nothing.
         with_self : bool
             Let a query that is in the table find itself.
+        smooth : bool
+            Search smoothed rows where the table has them for the space (:func:`isomix.store.smooth_column`): sentences the plain
+            rows, averaged over neighbours of an adapted space.
+        expand : bool
+            Average each query, but no sentence, with the rows that it finds first, and search again.
 
         Returns
         -------
@@ -320,19 +280,45 @@ class TableSearch:
             A sentence in an adapted space.
         BandError
             ``isoclip``, and the band that was given is none.
+        InputError
+            ``expand`` without smoothed rows.
         """
         k = check_integer(k, "k", minimum=1)
         if space not in SPACE_NAMES:
             raise InputError(f"space: got {space!r}, expected one of {', '.join(SPACE_NAMES)}.")
-        places = [self._place(query, space) for query in queries]
+        places = [(*self._place(query, space), query.kind == "text") for query in queries]
         answers: dict[int, Answer] = {}
         for used in dict.fromkeys(places):
+            name, note, is_text = used
             mine = [i for i, place in enumerate(places) if place == used]
+            column, said = self._smoothed(name, is_text) if smooth else (None, "")
             vectors = np.stack([queries[i].vector for i in mine])
-            scores, rows = self._nearest(vectors, used[0], k + 1)
+            if expand and not is_text:
+                own = [queries[i].row.get("id") for i in mine]
+                scores, rows = self._nearest_expanded(vectors, name, column, k + 1, own)
+                said += f", query expanded by its {QUERY_NEIGHBORS} nearest"
+            else:
+                scores, rows = self._nearest(vectors, name, column, k + 1)
+            note = "; ".join(each for each in (note, said) if each)
             for i, row_scores, row_numbers in zip(mine, scores, rows, strict=True):
-                answers[i] = Answer(queries[i], *used, self._hits(queries[i], row_scores, row_numbers, k, with_self))
+                hits = self._hits(queries[i], row_scores, row_numbers, k, with_self)
+                answers[i] = Answer(queries[i], name, note, hits)
         return [answers[i] for i in range(len(queries))]
+
+    def _smoothed(self, space: str, is_text: bool) -> tuple[SmoothedColumn | None, str]:
+        """The smoothed column that a query searches, if there is one, and what to say about it."""
+        if space == "plain" and not is_text:
+            return None, ""
+        rows: Literal["plain", "adapted"] = "plain" if is_text else "adapted"
+        column = smoothed_column(self.table, rows, None if is_text else self._fitted(space))
+        if column is not None:
+            return column, column.note
+        gone = smoothed_columns_gone(self.table, rows)
+        again = f"not smoothed: pictures changed since; isomix adapt {self.table.path} --smooth smooths them again"
+        return None, again if gone else ""
+
+    def _fitted(self, space: str) -> IsoCLIP | TextPCA:
+        return self.isoclip if space == "isoclip" else self.text_pca
 
     def _place(self, query: Query, space: str) -> tuple[str, str]:
         """Space of a query, and what to say about it."""
@@ -372,14 +358,29 @@ class TableSearch:
         cut = f", {self.text_pca.cliff_} directions behind the cliff cut" if self.text_pca.cliff_ else ""
         return f"Text PCA, {self.text_pca.n_components_} directions{cut}"
 
-    def _nearest(self, vectors: Vector, space: str, k: int) -> tuple[Vector, NDArray[np.int64]]:
+    def _nearest(
+        self, vectors: Vector, space: str, smoothed: SmoothedColumn | None, k: int
+    ) -> tuple[Vector, NDArray[np.int64]]:
         if space == "plain":
-            return search(vectors, self.table.iter_embeddings(), k)
-        fitted = self.isoclip if space == "isoclip" else self.text_pca
-        for name, description in self.table.derived.items():
-            if description.get("fingerprint") == fitted.fingerprint:
-                return search(fitted.transform(vectors), self.table.iter_embeddings(name), k)
+            return search(vectors, self.table.iter_embeddings("embedding" if smoothed is None else smoothed.name), k)
+        fitted = self._fitted(space)
+        names = [name for name, of in self.table.derived.items() if of.get("fingerprint") == fitted.fingerprint]
+        if smoothed is not None:
+            names = [smoothed.name]
+        if names:
+            return search(fitted.transform(vectors), self.table.iter_embeddings(names[0]), k)
         return search(fitted.transform(vectors), map(fitted.transform, self.table.iter_embeddings()), k)
+
+    def _nearest_expanded(
+        self, vectors: Vector, space: str, smoothed: SmoothedColumn | None, k: int, own: list[str | None]
+    ) -> tuple[Vector, NDArray[np.int64]]:
+        if smoothed is None:
+            raise InputError(
+                f"expand: {self.table.path} has no smoothed rows for the space {space!r}. Make them with: "
+                f"isomix adapt {self.table.path} --smooth"
+            )
+        expanded = expand_in_table(self.table, smoothed, self._fitted(space), vectors, own)
+        return search(expanded, self.table.iter_embeddings(smoothed.name), k)
 
     def _hits(self, query: Query, scores: Vector, numbers: NDArray[np.int64], k: int, with_self: bool) -> list[Hit]:
         found = numbers[numbers >= 0]

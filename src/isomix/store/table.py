@@ -19,7 +19,10 @@ from isomix.store.schema import TableMetadata, arrow, table_schema, vector_array
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
 
-__all__ = ["EmbeddingTable", "check_is_plain"]
+__all__ = ["SMOOTHED", "EmbeddingTable", "check_is_plain"]
+
+SMOOTHED = "smoothing"
+"""Method of the derived columns in which every row depends on all rows of the table."""
 
 
 class EmbeddingTable:
@@ -162,6 +165,13 @@ class EmbeddingTable:
             start += len(block)
         return result
 
+    def vectors_at(self, indices: ArrayLike, column: str = "embedding") -> NDArray[Any]:
+        """Vectors of some rows, shape (m, width), in the order asked for; as they are stored."""
+        width = self.vector_dim(column)
+        unique, back = np.unique(np.asarray(indices, np.int64).ravel(), return_inverse=True)
+        found = self._lance.take(unique.tolist(), [column]).column(0).combine_chunks()
+        return vector_matrix(found, width)[back]
+
     def rows(
         self,
         indices: ArrayLike | None = None,
@@ -245,7 +255,8 @@ class EmbeddingTable:
         self._lance.append(pa.Table.from_arrays(arrays, schema=schema))
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove rows; ids that are not there are ignored."""
+        """Remove rows, and with them the smoothed columns, which hold parts of them; ids that are not there are ignored."""
+        self._drop([name for name, made in self.derived.items() if made.get("method") == SMOOTHED])
         self._lance.delete_ids(list(ids))
 
     def update(self, values: Mapping[str, Mapping[str, Any]]) -> None:
@@ -327,7 +338,9 @@ class EmbeddingTable:
 
     def drop_derived(self) -> list[str]:
         """Drop every derived column, because rows are about to change; returns their names."""
-        names = list(self.derived)
+        return self._drop(list(self.derived))
+
+    def _drop(self, names: list[str]) -> list[str]:
         if names:
             self._lance.drop_columns(names)
         return names
