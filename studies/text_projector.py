@@ -21,9 +21,11 @@ from isomix.linalg import normalize_rows
 from isomix.metrics import average_precisions, bootstrap_intervals
 from isomix.spaces import RandomDirections
 from isomix.spaces.band_comparison import band_grid, by_labels, compare
+from isomix.spaces.band_selection import cliff_energy
 from isomix.spaces.bands import Band
 from isomix.spaces.controls import turned_projectors
 from isomix.spaces.operator import InterModalOperator
+from isomix.spaces.spectrum import cliff
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 BAND = Band(150, 50)
@@ -68,6 +70,7 @@ class Data(NamedTuple):
     caltech: dict[str, Any]
     imagenet: dict[str, Any]
     projectors: Projectors
+    foreign: Projectors | None
 
     @property
     def bank(self) -> Any:
@@ -290,6 +293,57 @@ def losses_table(data: Data) -> None:
     print(f"\nSmallest gain of any of them over plain: {min(gains):+.2f}. A turned projector is cut on {cut} sets.")
 
 
+def energy_table(data: Data) -> None:
+    """What pictures have in the cliff, by which the prior is confirmed or refused."""
+    projectors = data.projectors
+    rows = {
+        "the projector of the model": [projectors],
+        f"turned at random, {len(SEEDS)} seeds": [turned_projectors(projectors, seed) for seed in SEEDS],
+        "transposed": [projectors.replace(text=projectors.text.T)],
+    }
+    if data.foreign is not None:
+        rows["of another model (Chinese-CLIP)"] = [data.foreign]
+    header(
+        "Energy in the cliff, times its share: lowest and highest of the whole and the small sets, and of the ImageNet names",
+        ["text projector", "cliff", "pictures", "names"],
+    )
+    galleries = [task.queries for task in (*data.tasks(), *data.small_tasks())]
+    for name, several in rows.items():
+        found, of_names = [], []
+        for each in several:
+            operator = InterModalOperator(each)
+            behind, F = cliff(operator.S), operator.projected("image")
+            *pictures, names = (
+                cliff_energy(operator.coordinates(E, "image"), F, behind) for E in (*galleries, data.bank)
+            )
+            found += pictures
+            of_names.append(names)
+        line([name, behind, f"{min(found):.2f} to {max(found):.2f}", f"{min(of_names):.2f} to {max(of_names):.2f}"])
+
+
+def banks_table(data: Data) -> None:
+    """Text PCA with banks that do not name the classes of the set, on the small sets."""
+    rng, gains = np.random.default_rng(0), {}
+    for task in data.small_tasks():
+        plain = mean(task, normalize_rows)
+        foreign = task.name.endswith("of Caltech101")  # whose labels are no numbers of ImageNet
+        free = np.setdiff1d(np.arange(1000), [] if foreign else task.labels)
+        gains.setdefault(("none", f"isoclip {BAND}"), []).append(mean(task, band_of(data.projectors)) - plain)
+        for count in (700, 300, 100):
+            bank = data.bank[rng.choice(free, count, replace=False)]
+            for name, space in (
+                ("text-pca", TextPCA()),
+                ("text-pca-cliff", TextPCA(projectors=data.projectors)),
+            ):
+                gains.setdefault((str(count), name), []).append(mean(task, space.fit(bank).transform) - plain)
+    header(
+        "Text PCA on the small sets, with ImageNet names of other classes than theirs: gain of mAP over plain",
+        ["names", "space", "mean", "smallest"],
+    )
+    for (count, name), found in gains.items():
+        line([count, name, f"{np.mean(found):+.2f}", f"{min(found):+.2f}"])
+
+
 def spaces(data: Data, count: int = COMPONENTS) -> dict[str, Transform]:
     """The band, Text PCA, and both in either order."""
     projectors, bank, width = data.projectors, data.bank, data.projectors.embedding_dim
@@ -362,7 +416,9 @@ def read(folder: Path) -> Data | None:
         return normalize_rows(values.astype(np.float32)) if values.dtype == np.float16 else values
 
     caltech, imagenet = ({key: rows(values) for key, values in np.load(folder / name).items()} for name in names[:2])
-    return Data(caltech, imagenet, Projectors(text=np.load(folder / names[2])["text"]))
+    other = folder / "projectors" / "chinese_clip_vitb16_finetuned.npz"
+    foreign = Projectors(text=np.load(other)["text"]) if other.is_file() else None
+    return Data(caltech, imagenet, Projectors(text=np.load(folder / names[2])["text"]), foreign)
 
 
 def main() -> None:
@@ -382,6 +438,8 @@ def main() -> None:
         rules_table(data, grid_table(data))
     if arguments.only in (None, "small"):
         losses_table(data)
+        energy_table(data)
+        banks_table(data)
     if arguments.only in (None, "both"):
         both_table(data)
 

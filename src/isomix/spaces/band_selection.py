@@ -43,7 +43,7 @@ __all__ = ["Choice", "automatic_band", "cliff_energy"]
 
 MAX_SOFT_QUERIES = 250
 CLIFF_ENERGY = 2.0
-"""Pictures of the projectors' own model have 4 times their share of energy in the cliff, of another one 1.5 at most."""
+"""Pictures of the projectors' own model have four times their share of energy in the cliff or more, others 1.3 at most."""
 OVER_WHOLE = {"labels": 2.0, "sentences": 3.0, "embeddings": 2.0}
 """Standard errors by which a band has to beat the whole spectrum, by what the score is made from."""
 OVER_PRIOR = {"labels": 1.0, "sentences": 2.0}
@@ -185,9 +185,9 @@ def cliff_energy(coordinates: Floats, projected: Doubles, k_bottom: int) -> floa
     """Mean energy of embeddings along each of the last ``k_bottom`` directions, over the mean along all.
 
     What the text projector cannot express, sentences leave empty and pictures fill: the gap between the modalities lies
-    there. On OpenAI's ViT-B/32 it is 0.4 for sentences and 4.0 to 5.6 for pictures of any kind; 0.7 to 1.5 if the projector
-    is turned at random, 0.6 to 0.9 if it is transposed (``docs/bands.md``). So it answers yes or no: are these pictures of
-    the model of these projectors?
+    there. On OpenAI's ViT-B/32 it is 0.4 for sentences and 4.5 to 5.0 for pictures; 0.7 to 1.3 if the projector is turned at
+    random, transposed or another model's (``studies/text_projector.py --only small``). So it answers yes or no: are these
+    pictures of the model of these projectors?
 
     Parameters
     ----------

@@ -65,8 +65,8 @@ class TextPCA(Space):
     Herzog & Wang, *Reevaluating the Intra-Modal Misalignment Hypothesis in CLIP*, CVPR 2026, arXiv 2603.16100: the
     bank is centred, the projected image embeddings are not. Their bank is "a photo of a {name}" for the ImageNet class names.
     Without projectors it works on any stored embedding. The cut of the cliff is this project's: with a bank of 300
-    sentences or more it is the best space for image-image similarity that was found on OpenAI's ViT-B/32; a bank of a
-    hundred sentences may be worse than plain embeddings (``docs/bands.md``).
+    sentences or more it is the best space for image-image similarity that was found on OpenAI's ViT-B/32
+    (``docs/bands.md``); fewer sentences gain less.
 
     Examples
     --------
