@@ -17,7 +17,7 @@ from pathlib import Path
 
 from isomix.errors import InputError
 
-__all__ = ["check_target", "discard", "writing"]
+__all__ = ["check_target", "discard", "remove_leftovers", "writing"]
 
 _NUMBERS = itertools.count()
 _OWNER = re.compile(r"\.(\d+)(?:-\d+)?\.part$")
@@ -33,7 +33,7 @@ def writing(final: str | os.PathLike[str]) -> Iterator[Path]:
     the later one wins. What killed processes left beside the target is removed.
     """
     target = Path(final)
-    _remove_leftovers(target)
+    remove_leftovers(target)
     temporary = _temporary_path(target)
     try:
         yield temporary
@@ -60,7 +60,7 @@ def check_target(final: str | os.PathLike[str], *, overwrite: bool) -> Path:
 
 def discard(path: Path) -> None:
     """Remove a file or a whole folder; its name is free at once, and never stands for a part of it."""
-    _remove_leftovers(path)
+    remove_leftovers(path)
     if path.is_dir():
         aside = _temporary_path(path)
         path.rename(aside)
@@ -73,7 +73,8 @@ def _temporary_path(final: Path) -> Path:
     return final.with_name(f".{final.stem}.{os.getpid()}-{next(_NUMBERS)}.part{final.suffix}")
 
 
-def _remove_leftovers(final: Path) -> None:
+def remove_leftovers(final: Path) -> None:
+    """Remove what killed processes left beside a target; a folder that had made room for another comes back."""
     for old in final.parent.glob(f".{glob.escape(final.stem)}.*.part{glob.escape(final.suffix)}{_OLD}"):
         owner = _OWNER.search(old.name.removesuffix(_OLD).removesuffix(final.suffix))
         if owner is not None and not _is_running(int(owner[1])):

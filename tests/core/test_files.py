@@ -70,3 +70,12 @@ with _files.writing({str(target)!r}) as part:
         raise ZeroDivisionError
     assert contents(target) == {"a": "old", "b": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_a_killed_removal_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    script = f"from pathlib import Path\nfrom isomix import _files\n_files._remove = lambda path: None\n_files.discard(Path({str(tmp_path / 'folder')!r}))"
+    fill(tmp_path / "folder", "old")
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert [path.name.startswith(".folder.") for path in tmp_path.iterdir()] == [True]
+    _files.discard(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []

@@ -33,6 +33,7 @@ def crash():
     ("name", "points", "at_most"),
     [
         ("embed, changed", ("lance append", "lance delete_ids"), 2),
+        ("embed --overwrite", ("rename t",), 2),
         ("adapt to a file", ("replace",), 3),
         ("adapt to a folder", ("exchange", "rename"), 2),
         ("adapt to a column", ("lance replace",), 1),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from isomix._extras import require
-from isomix._files import discard
+from isomix._files import discard, remove_leftovers
 from isomix.errors import InputError, IsomixError, TableError
 from isomix.store.schema import arrow
 
@@ -72,6 +72,7 @@ class LanceFile:
 
     def create(self, schema: Any, batches: Iterable[Any] = ()) -> None:
         """Create it where nothing is, in one commit; what is raised while the batches are made comes out as it is."""
+        remove_leftovers(self.path)
         self._write(self.path, schema, batches, "create")
 
     def drop(self) -> None:
@@ -82,13 +83,10 @@ class LanceFile:
         TableError
             What is there is a folder of something else.
         """
-        if self.exists():
-            if self.path.is_dir() and not self.committed():
-                raise TableError(
-                    f"{self.path} is a folder, but no Lance table, and is not removed. Name another table."
-                )
-            with self._errors("removed"):
-                discard(self.path)
+        if self.path.is_dir() and self.exists() and not self.committed():
+            raise TableError(f"{self.path} is a folder, but no Lance table, and is not removed. Name another table.")
+        with self._errors("removed"):
+            discard(self.path)
         self._opened = None
 
     @property
