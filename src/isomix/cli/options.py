@@ -161,9 +161,9 @@ Smooth = Annotated[
         help="For a table without -o: add smoothed columns too, every picture averaged with its nearest. Searches use them.",
     ),
 ]
-UseSmoothed = Annotated[
+NoSmoothed = Annotated[
     bool,
-    typer.Option("--smoothed/--no-smoothed", help="Search smoothed columns where the table has them (adapt --smooth)."),
+    typer.Option("--no-smoothed", help="Leave smoothed columns aside (those of adapt --smooth)."),
 ]
 Expand = Annotated[
     bool,

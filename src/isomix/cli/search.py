@@ -34,7 +34,7 @@ def command(
     band: options.Band = "preset",
     bank: options.Sentences = None,
     with_self: options.WithSelf = False,
-    smoothed: options.UseSmoothed = True,
+    no_smoothed: options.NoSmoothed = False,
     expand: options.Expand = False,
     as_json: options.AsJson = False,
     paths: options.Paths = False,
@@ -63,7 +63,7 @@ def command(
         device=device,
     )
     asked, failures = searcher.read(queries, max_megapixels=max_megapixels)
-    answers = searcher.search(asked, k, space=space.value, with_self=with_self, smooth=smoothed, expand=expand)
+    answers = searcher.search(asked, k, space=space.value, with_self=with_self, smooth=not no_smoothed, expand=expand)
     if as_json:
         print_json({"table": os.fspath(table), "results": [_as_json(answer) for answer in answers], "failed": failures})
     elif paths or null:
