@@ -299,5 +299,5 @@ ReadOnly = Annotated[bool, typer.Option("--read-only", help="Keep no labels, vot
 NoOpen = Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")]
 PictureRoots = Annotated[
     list[Path] | None,
-    typer.Option("--root", help=f"A folder that pictures may be read from, beside the table's own. {SEVERAL}"),
+    typer.Option("--pictures-from", help=f"A folder that pictures may be read from, beside the table's own. {SEVERAL}"),
 ]

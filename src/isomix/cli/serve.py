@@ -18,7 +18,7 @@ def command(
     read_only: options.ReadOnly = False,
     no_open: options.NoOpen = False,
     model: options.ModelOfTable = None,
-    root: options.PictureRoots = None,
+    pictures_from: options.PictureRoots = None,
 ) -> None:
     """Look at a table in the browser: two spaces side by side, the band on the spectrum, classes, duplicates."""
     from isomix._extras import require
@@ -35,7 +35,7 @@ def command(
         token=token,
         model=model,
         read_only=read_only,
-        roots=root or (),
+        roots=pictures_from or (),
         open_browser=not no_open,
         say=lambda line: log.print(line, markup=False, soft_wrap=True),
     )
