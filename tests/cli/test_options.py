@@ -16,7 +16,7 @@ CLI = Path(options.__file__).parent
 DIFFERENT = {
     "--images": {"spectrum", "demo"},  # stored embeddings, a folder
     "--method": {"fit", "eval retrieval", "eval ncm", "eval fewshot"},  # classifiers, spaces
-    "--root": {"embed", "eval *", "serve"},  # of a list of paths, of the data sets, of pictures to be read
+    "--root": {"embed", "eval *"},  # of a list of paths, of the data sets
     "--space": {"search", "adapt"},  # by name, from a file
 }
 """Names that mean two things, by the verbs that have them."""
