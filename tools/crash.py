@@ -6,7 +6,7 @@ Run: ``python tools/crash.py [--kills N] [--seed N] [--case NAME ...] [--keep]``
 Every case is killed (SIGKILL) at every named point, before and after each rename, removal and commit, and ``--kills`` times at a
 random moment. After a kill the target must hold what was there before, or what the run makes, never a mixture: ids, content
 hashes and vectors are compared. Then the same command runs again, and must end with the content of the undisturbed run and
-without leftovers. Prints one line a case; the exit code is 1 when anything was lost.
+without leftovers (an unfinished file of Lance goes with the first run an hour later). Prints one line a case; the exit code is 1 when anything was lost.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from isomix import _files
+from isomix.store.lance_file import UNFINISHED
 
 VOLATILE = {"seconds", "time", "command"}
 """Keys of JSON records that differ between two runs of the same command."""
@@ -408,6 +409,12 @@ class Trial:
         if final != self.after or list(final) != list(self.after):
             yield f"{where}, run again: {_difference(final, self.after)}"
         left = _names(folder) - self.usual
+        if left and all(UNFINISHED.fullmatch(name) for name in left):
+            # Lance's own unfinished file may belong to a writer at work: it goes once it is old, and not before.
+            for file in (file for name in left for file in folder.rglob(name)):
+                os.utime(file, (0, 0))
+            finish(folder, self.case.arguments)
+            left = _names(folder) - self.usual
         if left:
             yield f"{where}, run again: left over {sorted(left)}"
         shutil.rmtree(folder)

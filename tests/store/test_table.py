@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -187,3 +188,16 @@ def test_empty_table(tmp_path):
     made = EmbeddingTable.create(tmp_path / "t.lance", METADATA)
     assert made.embeddings().shape == (0, 6)
     assert made.rows() == [] and made.errors() == []
+
+
+def test_unfinished_files_of_killed_writers_go_once_they_are_old(table):
+    old, young = table.path / "data" / ".tmpXyYaSK", table.path / ".tmpA1b2C3"
+    others = [table.path / ".tmp", table.path / ".tmpXyYaSK.png", table.path / "data" / "tmpXyYaSK"]
+    for file in (old, young, *others):
+        file.write_bytes(b"half")
+        os.utime(file, None if file == young else (0, 0))
+    table.tidy()
+    assert not old.exists(), "its writer is gone"
+    assert young.exists(), "its writer may be at work"
+    assert all(file.exists() for file in others), "not one of Lance's names"
+    assert len(table) == 30

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ KEEP_OLD_VERSIONS = timedelta(hours=1)
 """Whoever has a table open reads the version of that moment, and loses it this long after it was replaced."""
 
 IDS_PER_DELETE = 5000
+UNFINISHED = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+"""Names that Lance writes under before it renames."""
 UNBORN = {"data", "_transactions", "_versions"}
 """Folders that a creation leaves when it is killed before its first commit."""
 
@@ -174,11 +177,20 @@ class LanceFile:
             self._dataset.drop_columns(list(names))
 
     def tidy(self) -> None:
-        """Merge many small fragments into few, keeping the order, and drop versions older than an hour."""
+        """Merge many small fragments into few, keeping the order; drop versions and unfinished files older than an hour."""
         with self._errors("written"):
             if len(self._dataset.get_fragments()) > MAX_FRAGMENTS:
                 self._dataset.optimize.compact_files()
             self._dataset.cleanup_old_versions(KEEP_OLD_VERSIONS)
+            self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Remove what killed writers of Lance left; a file of a writer at work is younger than an old version."""
+        oldest = time.time() - KEEP_OLD_VERSIONS.total_seconds()
+        for file in self.path.rglob(".tmp*"):
+            with suppress(FileNotFoundError):
+                if UNFINISHED.fullmatch(file.name) and file.is_file() and file.stat().st_mtime < oldest:
+                    file.unlink()
 
     @contextmanager
     def _errors(self, verb: str) -> Iterator[None]:
