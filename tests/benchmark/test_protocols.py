@@ -11,7 +11,7 @@ import pytest
 from isomix.benchmark.backbone import Backbone
 from isomix.benchmark.banks import Bank
 from isomix.benchmark.latency import measure_latency
-from isomix.benchmark.methods import METHODS, reads_bank
+from isomix.benchmark.methods import METHODS, reads_bank, uses_gallery
 from isomix.benchmark.protocols import few_shot, fit_on, nearest_class_mean, retrieval, sides, zero_shot
 from isomix.benchmark.samples import Samples, Vectors
 from isomix.benchmark.shots import draw_shots, few_shot_split
@@ -19,6 +19,7 @@ from isomix.errors import FingerprintMismatchError, InputError, IsomixWarning, M
 from isomix.fewshot import CLASSIFIERS, ProjectAndMix
 from isomix.linalg import normalize_rows
 from isomix.metrics import retrieval_metrics, revisited_metrics
+from isomix.neighbors import Smoothing
 from isomix.projectors import Projectors
 from isomix.spaces import IsoCLIP, TextPCA
 
@@ -67,6 +68,45 @@ def test_all_against_all_never_finds_the_query(samples: Samples, backbone: Backb
     # A method that turns the queries only: still without the query itself.
     turned = replace(fitted, queries=lambda vectors: fitted.gallery(vectors) * np.float32(1.0))
     assert retrieval(everything, turned).metrics["recall_at_1"] == wanted["recall_at_1"]
+
+
+def test_smoothing_after_a_space(samples: Samples, backbone: Backbone) -> None:
+    H, labels = samples.vectors.features, samples.labels
+    H = H + 3 * np.stack([H[labels == c].mean(axis=0) for c in range(6)])[labels]  # clearer classes
+    samples = replace(samples, vectors=Vectors(normalize_rows(backbone.projectors.project_image(H)), H))
+    chosen = sides(samples)
+    Z = IsoCLIP(backbone.projectors, band=(4, 32)).fit().transform_features(samples.vectors.features)
+    test, train = SPLITS == "test", SPLITS == "train"
+    S = Smoothing().fit(Z[train])
+    assert S.strength_ > 0.1
+    for spec, queries in (("+smoothing", Z[test]), ("+smoothing+expansion", S.transform(Z[test]))):
+        found = retrieval(samples, fit_on(samples, chosen.gallery, f"isoclip:4/32{spec}", backbone, no_bank))
+        wanted = retrieval_metrics(queries, samples.labels[test], S.gallery_, samples.labels[train])
+        assert found.metrics["mean_average_precision"] == pytest.approx(wanted["mean_average_precision"], abs=1e-9)
+        assert found.details["uses"] == "gallery"
+
+
+def test_smoothing_all_against_all_leaves_the_query_out(samples: Samples) -> None:
+    everything = replace(samples, query_split="", gallery_split="")
+    fitted = fit_on(everything, sides(everything).gallery, "plain+smoothing+expansion", None, no_bank)
+    wanted = retrieval_metrics(samples.vectors.embeddings, samples.labels, smoothing=Smoothing(), expand=True)
+    assert retrieval(everything, fitted).metrics["recall_at_1"] == wanted["recall_at_1"]
+    turned = replace(fitted, queries=lambda vectors: fitted.gallery(vectors) * np.float32(1.0))
+    with pytest.raises(InputError, match="would smooth the others"):
+        retrieval(everything, turned)
+
+
+def test_what_may_follow_a_method_and_what_uses_the_gallery(samples: Samples) -> None:
+    rows = sides(samples).gallery
+    for spec in ("plain+expansion", "plain+smooth", "plain+", "plain+smoothing+smoothing"):
+        with pytest.raises(InputError, match=r"expected 'plain', 'plain\+smoothing'"):
+            fit_on(samples, rows, spec, None, no_bank)
+    with pytest.raises(InputError, match="class means search none"):
+        nearest_class_mean(samples, fit_on(samples, rows, "plain+smoothing", None, no_bank), None)
+    seeing = ["plain+smoothing", "pca-whitening:8", "text-pca:auto", "isoclip:auto+smoothing+expansion"]
+    alone = ["plain", "isoclip", "isoclip:4/32", "text-pca:16", "text-pca-cliff"]
+    assert [spec for spec in (*seeing, *alone) if uses_gallery(spec)] == seeing
+    assert reads_bank("text-pca:auto+smoothing") and not reads_bank("isoclip+smoothing")
 
 
 def test_remove_self_needs_the_same_rows(samples: Samples) -> None:

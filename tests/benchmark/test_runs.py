@@ -190,6 +190,16 @@ def test_runs_of_earlier_versions_are_read_with_the_present_names_of_tiers_and_n
     assert sorted(path.name for path in folder.folder.glob("*.json")) == names
 
 
+def test_methods_that_use_the_gallery_are_named_below_the_table(folder: RunFolder) -> None:
+    run(folder, 0.7, method="plain")
+    assert "gallery" not in lay_out(read_runs(folder.folder))[0].note
+    run(folder, 0.8, method="plain+smoothing")
+    run(folder, 0.9, method="isoclip:auto")
+    (table,) = lay_out(read_runs(folder.folder))
+    assert [row.label for row in table.rows] == ["plain", "plain+smoothing", "isoclip:auto"]
+    assert "Uses the whole gallery, without labels: plain+smoothing, isoclip:auto; the others look at" in table.note
+
+
 def test_tiers_are_never_in_one_table(records: list[dict[str, Any]]) -> None:
     titles = [table.title for table in lay_out(records) if table.title.startswith("Few-shot")]
     assert titles == [

@@ -20,7 +20,16 @@ from isomix.demo.report import render
 from isomix.encoders.prompts import nouns
 from isomix.errors import BandError, InputError
 
-METHODS = ["plain", "pre-projection features", "IsoCLIP (0, 72)", "Text PCA (96)", "raw pixels (control)"]
+METHODS = [
+    "plain",
+    "plain, smoothed",
+    "pre-projection features",
+    "IsoCLIP (0, 72)",
+    "Text PCA (96)",
+    "Text PCA (96), smoothed",
+    "Text PCA (96), smoothed, expanded",
+    "raw pixels (control)",
+]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,13 @@ from isomix.benchmark.banks import Bank
 from isomix.benchmark.samples import Vectors
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
+from isomix.neighbors import Smoothing
 from isomix.spaces import IsoCLIP, PCAWhitening, Plain, RandomDirections, Space, TextPCA, ZCAWhitening
 from isomix.spaces.controls import turned_projectors
 
-__all__ = ["METHODS", "Context", "Fitted", "check_methods", "fit_method", "reads_bank"]
+__all__ = ["METHODS", "Context", "Fitted", "check_methods", "fit_method", "reads_bank", "uses_gallery"]
 
+AFTER = ["smoothing", "expansion"]
 Map = Callable[[Vectors], Floats]
 
 
@@ -60,11 +62,17 @@ class Fitted:
         The same for queries, where they are treated otherwise.
     description : dict
         What was fitted; JSON values.
+    smoothing : Smoothing or None
+        Not fitted; what the mapped gallery is smoothed with before it is searched.
+    expand : bool
+        Whether queries are expanded.
     """
 
     gallery: Map
     queries: Map
     description: dict[str, Any] = field(default_factory=dict)
+    smoothing: Smoothing | None = None
+    expand: bool = False
 
 
 def fit_method(spec: str, context: Context) -> Fitted:
@@ -76,7 +84,8 @@ def fit_method(spec: str, context: Context) -> Fitted:
         A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the preset band),
         ``"isoclip:auto"`` (chosen from the gallery and the bank, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
         ``"pca-whitening:128"`` (components), ``"text-pca:auto"`` (chosen as the band is); ``"text-pca-cliff"`` is Text PCA
-        once the projectors' cliff is cut.
+        once the projectors' cliff is cut. After any of them ``+smoothing`` (:class:`isomix.Smoothing` of the gallery), and after
+        that ``+expansion`` (of the queries).
     context : Context
 
     Raises
@@ -85,20 +94,39 @@ def fit_method(spec: str, context: Context) -> Fitted:
         An unknown name or argument, or something the method needs is missing.
     """
     check_methods([spec])
-    name, _, argument = spec.partition(":")
-    return METHODS[name](argument, context)
+    space, *after = spec.split("+")
+    name, _, argument = space.partition(":")
+    fitted = METHODS[name](argument, context)
+    if not after:
+        return fitted
+    return replace(fitted, smoothing=Smoothing(), expand=after == AFTER)
 
 
 def check_methods(specs: Sequence[str]) -> None:
-    """Raise :class:`InputError` for a name that is not in ``METHODS``."""
-    unknown = [spec for spec in specs if spec.partition(":")[0] not in METHODS]
-    if unknown:
-        raise InputError(f"method: got {unknown[0]!r}, expected one of {', '.join(METHODS)}.")
+    """Raise :class:`InputError` for a name that is not in ``METHODS``, and for what may not follow it."""
+    for spec in specs:
+        space, *after = spec.split("+")
+        if space.partition(":")[0] not in METHODS:
+            raise InputError(f"method: got {spec!r}, expected one of {', '.join(METHODS)}.")
+        if after not in ([], AFTER[:1], AFTER):
+            raise InputError(
+                f"method: got {spec!r}, expected '{space}', '{space}+smoothing' or '{space}+smoothing+expansion'."
+            )
+
+
+def uses_gallery(spec: str) -> bool:
+    """Whether a method looks at all pictures of the gallery (never at a label), and not at one vector at a time."""
+    space, *after = spec.split("+")
+    return bool(after) or space.partition(":")[0].endswith("-whitening") or space.endswith(":auto")
 
 
 def reads_bank(spec: str) -> bool:
     """Whether what a method does depends on the bank, which then belongs to the identity of a run."""
-    return spec.partition(":")[0] in ("text-pca", "text-pca-cliff") or spec in ("isoclip:auto", "isoclip-control:auto")
+    space = spec.partition("+")[0]
+    return space.partition(":")[0] in ("text-pca", "text-pca-cliff") or space in (
+        "isoclip:auto",
+        "isoclip-control:auto",
+    )
 
 
 def _plain(argument: str, context: Context) -> Fitted:

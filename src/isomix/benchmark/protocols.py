@@ -92,7 +92,8 @@ def retrieval(samples: Samples, fitted: Fitted) -> Outcome:
     Raises
     ------
     InputError
-        A gallery of one class, or no query with anything relevant in the gallery.
+        A gallery of one class, or no query with anything relevant in the gallery; smoothing with queries of another modality,
+        each of which would stand in the gallery too.
 
     Warns
     -----
@@ -104,7 +105,13 @@ def retrieval(samples: Samples, fitted: Fitted) -> Outcome:
     same = chosen.all_against_all and fitted.queries is fitted.gallery
     queries = gallery if same else fitted.queries(samples.vectors.take(chosen.queries))
     details: dict[str, Any] = {"n_gallery": len(chosen.gallery), "all_against_all": chosen.all_against_all}
+    smoothing = fitted.smoothing
+    if smoothing is not None:
+        details["uses"] = "gallery"
     if samples.ground_truth is not None:
+        if smoothing is not None:
+            gallery = smoothing.fit_transform(gallery)
+            queries = smoothing.transform(queries) if fitted.expand else queries
         by_difficulty = revisited_metrics(queries @ gallery.T, samples.ground_truth)
         named = {f"{figure}_{level}": v for level, figures in by_difficulty.items() for figure, v in figures.items()}
         # The papers' "mAP" of these two sets is that of Easy.
@@ -117,9 +124,11 @@ def retrieval(samples: Samples, fitted: Fitted) -> Outcome:
     metrics = retrieval_metrics(
         queries,
         labels[chosen.queries],
-        gallery,
-        labels[chosen.gallery],
+        None if same else gallery,
+        None if same else labels[chosen.gallery],
         remove_self=chosen.all_against_all,
+        smoothing=smoothing,
+        expand=fitted.expand,
         confidence=CONFIDENCE,
     )
     if metrics["n_skipped"]:
@@ -138,6 +147,10 @@ def nearest_class_mean(samples: Samples, fitted: Fitted, backbone: Backbone | No
     Where pre-projection features are known, means are taken of them, unnormalised, and then projected and normalised
     (the protocol of Magistri et al., CVPR 2026); else of unit embeddings. ``details["means_of"]`` says which.
     """
+    if fitted.smoothing is not None:
+        raise InputError(
+            "smoothing changes a gallery that is searched, and class means search none. Leave '+smoothing' out."
+        )
     train = samples.rows("train", needed_for="nearest class mean")
     test = samples.rows("test", needed_for="nearest class mean")
     classes = np.unique(samples.labels[train])

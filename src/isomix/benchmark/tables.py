@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from isomix.benchmark.datasets import DATASETS
-from isomix.benchmark.methods import METHODS
+from isomix.benchmark.methods import METHODS, uses_gallery
 from isomix.benchmark.reference import reference, reference_mean, sources
 from isomix.benchmark.rendering import Row, Table
 from isomix.errors import InputError, IsomixWarning
@@ -134,7 +134,9 @@ def _methods(runs: Sequence[Record]) -> list[str]:
     """Names in a fixed order: baselines first, then as they were run."""
     places = {name: i for i, name in enumerate(ORDER)}
     names = dict.fromkeys(run["method"] for run in runs)
-    return sorted(names, key=lambda name: places.get(name.partition(":")[0], len(places)))
+    return sorted(
+        names, key=lambda name: (places.get(name.partition("+")[0].partition(":")[0], len(places)), name.count("+"))
+    )
 
 
 def _method_table(runs: Sequence[Record], model: str, published: bool) -> Table:
@@ -170,6 +172,11 @@ def _method_table(runs: Sequence[Record], model: str, published: bool) -> Table:
     rows = list(_rows(values, theirs, timings if latency else None))
     if published and any(row.kind == "published" for row in rows):
         note += f" Published: {sources()[task]}."
+    seeing = [method for method in values if uses_gallery(method)]
+    if seeing:
+        note += (
+            f" Uses the whole gallery, without labels: {', '.join(seeing)}; the others look at one vector at a time."
+        )
     return Table(f"{TITLES[task]}, {model}", tuple(columns), tuple(rows), note)
 
 

@@ -192,6 +192,7 @@ def _harness(runs: Path, overwrite: bool, chosen: dict[str, Any]) -> Iterator[Ha
 
 def _show(results: Iterable[Result], as_json: bool) -> None:
     """Print every run when it is there; exit code 3 when some could not be made."""
+    from isomix.benchmark.methods import uses_gallery
     from isomix.benchmark.tables import HEADLINE, dataset_name
     from isomix.cli.common import ExitCode, log, out, print_json, weights_line
 
@@ -217,6 +218,8 @@ def _show(results: Iterable[Result], as_json: bool) -> None:
         there = "" if result.measured else "  measured before"
         out.print(f"{name}  {heading} {100 * metrics[figure]:.1f}{interval}{there}", markup=False, soft_wrap=True)
         details = result.record["details"]
+        if "retrieval" in what["task"] and uses_gallery(what["method"]):
+            out.print("  uses the whole gallery, without labels", markup=False, soft_wrap=True)
         if details.get("weights"):
             line = weights_line(details["weights_from"], details["weights"])
             out.print(f"  {line}", markup=False, soft_wrap=True)

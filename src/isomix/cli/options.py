@@ -245,7 +245,10 @@ class Against(enum.StrEnum):
 
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", help=f"Method by name: plain, text-pca:256, isoclip:auto, isoclip:150/50 ... {SEVERAL}"),
+    typer.Option(
+        "--method",
+        help=f"Method by name: plain, text-pca:256, isoclip:auto, isoclip:150/50, plain+smoothing ... {SEVERAL}",
+    ),
 ]
 Shots = Annotated[
     list[int] | None,

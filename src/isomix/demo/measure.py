@@ -20,6 +20,7 @@ from isomix.fewshot import (
     ZeroShot,
 )
 from isomix.metrics.retrieval import retrieval_metrics
+from isomix.neighbors import Smoothing
 
 __all__ = ["Accuracy", "Retrieval", "measure_few_shot", "measure_retrieval"]
 
@@ -59,7 +60,9 @@ class Accuracy:
     draws: tuple[float, ...]
 
 
-def measure_retrieval(spaces: Mapping[str, Vectors], labels: Strings, *, seed: int = 0) -> list[Retrieval]:
+def measure_retrieval(
+    spaces: Mapping[str, Vectors], labels: Strings, *, smoothed: Mapping[str, bool] | None = None, seed: int = 0
+) -> list[Retrieval]:
     """Score every space on the same pictures.
 
     Parameters
@@ -67,13 +70,23 @@ def measure_retrieval(spaces: Mapping[str, Vectors], labels: Strings, *, seed: i
     spaces : mapping of str to ndarray, shape (n, d)
         Method → vectors; the first is what the others are compared with.
     labels : ndarray of str, shape (n,)
+    smoothed : mapping of str to bool, optional
+        Spaces that are scored smoothed as well (a query never smooths the rows it is judged by), and whether with expanded
+        queries, too.
     seed : int
         Of the bootstrap.
     """
     rows: list[Retrieval] = []
     reference: NDArray[np.float64] | None = None
-    for method, vectors in spaces.items():
-        figures = retrieval_metrics(vectors, labels, ks=(1,), return_per_query=True)
+    methods: dict[str, tuple[Vectors, dict[str, Any]]] = {}
+    for space, vectors in spaces.items():
+        methods[space] = vectors, {}
+        if smoothed is not None and space in smoothed:
+            methods[f"{space}, smoothed"] = vectors, {"smoothing": Smoothing()}
+            if smoothed[space]:
+                methods[f"{space}, smoothed, expanded"] = vectors, {"smoothing": Smoothing(), "expand": True}
+    for method, (vectors, how) in methods.items():
+        figures = retrieval_metrics(vectors, labels, ks=(1,), return_per_query=True, **how)
         precision = figures["per_query"]["mean_average_precision"]
         reference = precision if reference is None else reference
         gain, interval = _gain(precision - reference, labels, seed)

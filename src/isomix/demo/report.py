@@ -26,7 +26,9 @@ def render(tour: Tour) -> Iterator[RenderableType]:
         yield _retrieval(tour.groups)
         yield (
             "[dim]In percent. Gain: mAP over plain, with its 95 % bootstrap interval over classes."
-            f"{_band_note(tour)} Text PCA: directions of everyday nouns.[/]"
+            f"{_band_note(tour)} Text PCA: directions of everyday nouns. Smoothed: "
+            "every picture of the gallery averaged with its nearest, never with the query; expanded: the query, too. These two use "
+            "the whole gallery, without labels; the others look at one picture at a time.[/]"
         )
     if any(group.few_shot for group in tour.groups):
         yield "\n[bold]Few-shot classification[/]: a few pictures of each class and its name; all others are classified."

@@ -1,4 +1,4 @@
-"""The tour's contact sheet: the same queries in two spaces."""
+"""The tour's contact sheet: the same queries among plain embeddings and in a smoothed gallery."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from isomix.demo.groups import Group
 from isomix.demo.measure import Vectors
-from isomix.neighbors import search
+from isomix.neighbors import Smoothing
 from isomix.plotting.sheets import Row, Tile, contact_sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ISOCLIP", "PLAIN", "Pictures", "neighbour_sheet"]
+__all__ = ["ISOCLIP", "PLAIN", "TEXT_PCA", "Pictures", "neighbour_sheet"]
 
-PLAIN, ISOCLIP = "plain", "IsoCLIP"
+PLAIN, ISOCLIP, TEXT_PCA = "plain", "IsoCLIP", "Text PCA"
 QUERIES, HITS = 6, 8
 
 
@@ -35,13 +35,18 @@ class Pictures:
     labels : ndarray of str, shape (n,), or None
         Class names, where every picture has one.
     spaces : dict of str to ndarray, shape (n, any)
-        Vectors by method; ``PLAIN`` first, and the name of an adapted space begins with ``ISOCLIP``.
+        Vectors by method; ``PLAIN`` first, and the names of adapted spaces begin with ``ISOCLIP`` or ``TEXT_PCA``.
     """
 
     group: Group
     paths: list[Path]
     labels: NDArray[np.str_] | None
     spaces: dict[str, Vectors]
+
+    @property
+    def best_space(self) -> str:
+        """The space that is smoothed, beside the plain one: Text PCA, the best before smoothing on a real CLIP (docs/gallery.md)."""
+        return next(name for name in self.spaces if name.startswith(TEXT_PCA))
 
 
 def neighbour_sheet(embedded: Sequence[Pictures], model: str, seed: int) -> Image:
@@ -61,19 +66,23 @@ def neighbour_sheet(embedded: Sequence[Pictures], model: str, seed: int) -> Imag
     for pictures in embedded:
         wanted = min(QUERIES // len(embedded), len(pictures.paths))
         queries = np.sort(rng.choice(len(pictures.paths), wanted, replace=False))
-        shown = [name for name in pictures.spaces if name == PLAIN or name.startswith(ISOCLIP)]
-        found = {}
-        for name in shown:
-            vectors = pictures.spaces[name]
-            # One more than shown, because every query finds itself.
-            found[name] = search(vectors[queries], vectors, k=min(HITS + 1, len(vectors)))
+        smoothed = Smoothing().fit(pictures.spaces[pictures.best_space])
+        plain = pictures.spaces[PLAIN]
+        cosines = plain[queries] @ plain.T
+        cosines[np.arange(wanted), queries] = -np.inf
+        shown = {
+            PLAIN: cosines,
+            f"{pictures.best_space}, smoothed, expanded": smoothed.leave_one_out_scores(queries, expand=True),
+        }
         for number, query in enumerate(queries):
-            for name in shown:
-                scores, neighbours = (part[number] for part in found[name])
-                hits = [(s, h) for s, h in zip(scores, neighbours, strict=True) if h != query][:HITS]
-                tiles = [_tile(pictures, int(h), int(query), float(s)) for s, h in hits]
+            for name, scores in shown.items():
+                nearest = np.argsort(-scores[number], kind="stable")[: min(HITS, len(plain) - 1)]
+                tiles = [_tile(pictures, int(h), int(query), float(scores[number, h])) for h in nearest]
                 rows.append(Row(_tile(pictures, int(query)) if name == PLAIN else None, tiles, name))
-    footer = f"Queries drawn at random (seed {seed}); neighbours among all other pictures of the group. Model: {model}."
+    footer = (
+        f"Queries drawn at random (seed {seed}); neighbours among all other pictures of the group, smoothed without the query. "
+        f"Model: {model}."
+    )
     return contact_sheet(rows, tile_size=96, title="Nearest neighbours", footer=footer)
 
 

@@ -20,7 +20,7 @@ from isomix._arrays import check_integer
 from isomix._files import writing
 from isomix.demo.groups import Group, bundled_groups, own_group, pixel_vectors
 from isomix.demo.measure import Accuracy, Retrieval, Vectors, measure_few_shot, measure_retrieval
-from isomix.demo.sheet import ISOCLIP, PLAIN, Pictures, neighbour_sheet
+from isomix.demo.sheet import ISOCLIP, PLAIN, TEXT_PCA, Pictures, neighbour_sheet
 from isomix.encoders import Encoder, load_encoder
 from isomix.encoders.prompts import check_templates, class_name, default_templates, nouns
 from isomix.errors import InputError
@@ -251,7 +251,7 @@ def _pictures(group: Group, table: EmbeddingTable, iso: IsoCLIP, text_pca: TextP
     affine = iso.operator_ is None
     name = f"{ISOCLIP} ({iso.band_.k_top}, {iso.band_.k_bottom})"
     spaces[name] = iso.transform_features(table.embeddings("feature")) if affine else iso.transform(stored)
-    spaces[f"Text PCA ({text_pca.n_components_})"] = text_pca.transform(stored)
+    spaces[f"{TEXT_PCA} ({text_pca.n_components_})"] = text_pca.transform(stored)
     spaces[PIXELS] = pixel_vectors(paths)
     labels = [row["label"] for row in rows]
     named = np.array([class_name(label) for label in labels]) if all(labels) else None
@@ -272,7 +272,9 @@ def _measure(pictures: Pictures, encoder: Encoder, template: str, draws: int, se
     if len(classes) < 2 or counts.max() < 2:
         tour.skipped.append(f"{group.name}: figures need two classes, and two pictures in one of them, at least.")
         return result
-    result.retrieval = measure_retrieval(pictures.spaces, labels, seed=seed)
+    result.retrieval = measure_retrieval(
+        pictures.spaces, labels, smoothed={PLAIN: False, pictures.best_space: True}, seed=seed
+    )
     shots = [k for k in SHOTS if k < counts.min()]
     for k in sorted(set(SHOTS) - set(shots)):
         tour.skipped.append(

@@ -120,7 +120,7 @@ def retrieval_metrics(
         raise InputError(
             f"remove_self: got {len(queries)} queries and {len(targets)} gallery rows, expected the same rows."
         )
-    smoothed = _fit_smoothing(smoothing, targets, expand=expand, remove_self=remove_self)
+    smoothed = _fit_smoothing(smoothing, targets, expand=expand, remove_self=remove_self and gallery is not None)
     classes, query_classes, members = _group(
         _check_labels(labels, queries.shape[0], "labels"),
         None if gallery_labels is None else _check_labels(gallery_labels, targets.shape[0], "gallery_labels"),
