@@ -81,3 +81,13 @@ def test_more_keys_than_one_question_takes(tmp_path):
     many = {f"k{i}": make_thumbnail(Image.new("RGB", (2, 2))) for i in range(1200)}
     small.put(many)
     assert small.get(many) == many
+
+
+def test_a_file_that_a_writer_has_just_begun_is_empty(tmp_path):
+    small = Thumbnails(tmp_path / "t.lance")
+    small.path.touch()  # SQLite makes the file before the first transaction ends
+    assert small.get(["a"]) == {}
+    assert len(small) == 0
+    small.keep_only([])
+    small.put({"a": b"b"})
+    assert small.get(["a"]) == {"a": b"b"}

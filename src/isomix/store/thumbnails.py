@@ -82,6 +82,8 @@ class Thumbnails:
         found: dict[str, bytes] = {}
         try:
             with closing(self._connect()) as database:
+                if not self._begun(database):
+                    return {}
                 for start in range(0, len(wanted), KEYS_AT_ONCE):
                     some = wanted[start : start + KEYS_AT_ONCE]
                     marks = ", ".join("?" * len(some))
@@ -107,6 +109,8 @@ class Thumbnails:
             return
         try:
             with self._lock, closing(self._connect()) as database, database:
+                if not self._begun(database):
+                    return
                 present = {key for (key,) in database.execute("SELECT key FROM thumbnail")}
                 gone = present - set(keys)
                 database.executemany("DELETE FROM thumbnail WHERE key = ?", [(key,) for key in gone])
@@ -123,6 +127,8 @@ class Thumbnails:
             return 0
         try:
             with closing(self._connect()) as database:
+                if not self._begun(database):
+                    return 0
                 return int(database.execute("SELECT COUNT(*) FROM thumbnail").fetchone()[0])
         except sqlite3.Error as error:
             raise self._error("read", error) from error
@@ -136,6 +142,11 @@ class Thumbnails:
         database.execute("PRAGMA page_size = 16384")  # of a new file: several pictures a page
         database.execute("PRAGMA trusted_schema = OFF")  # a file of a stranger runs nothing
         return database
+
+    @staticmethod
+    def _begun(database: sqlite3.Connection) -> bool:
+        """Whether the first writer is past its first transaction: until then the file is there, and empty."""
+        return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'thumbnail'").fetchone() is not None
 
     def _error(self, verb: str, error: sqlite3.Error) -> TableError:
         return TableError(
