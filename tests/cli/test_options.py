@@ -14,9 +14,10 @@ from isomix.cli import options
 
 CLI = Path(options.__file__).parent
 DIFFERENT = {
+    "--column": {"adapt", "convert"},  # of the source, or new; of the source
     "--images": {"spectrum", "demo"},  # stored embeddings, a folder
     "--method": {"fit", "eval retrieval", "eval ncm", "eval fewshot"},  # classifiers, spaces
-    "--root": {"embed", "eval *"},  # of a list of paths, of the data sets
+    "--root": {"embed", "convert", "eval *"},  # of a list of paths, of the data sets
     "--space": {"search", "adapt"},  # by name, from a file
 }
 """Names that mean two things, by the verbs that have them."""

@@ -151,8 +151,10 @@ def test_arrays_beside_the_vectors_stay_or_are_named(tmp_path, space, stored):
     assert np.load(tmp_path / "t.npz")["names"].tolist() == ["a", "b"]
     with safe_open(tmp_path / "t.safetensors", "numpy") as opened:
         assert opened.metadata()["made by"] == "someone"
-    assert adapt(tmp_path / "s.npz", tmp_path / "folder", space).dropped_columns == ["ids", "names"]
-    assert adapt(tmp_path / "s.safetensors", tmp_path / "t.parquet", space).dropped_columns == ["ids"]
+    assert adapt(tmp_path / "s.npz", tmp_path / "folder", space).dropped_columns == ["names"]
+    assert adapt(tmp_path / "s.safetensors", tmp_path / "t.parquet", space).dropped_columns == []
+    for path in ("folder/metadata/metadata_0.parquet", "t.parquet"):
+        assert pq.read_table(tmp_path / path)["ids"].to_pylist() == ids.tolist()
 
 
 @pytest.mark.parametrize("name", ["t.npy", "t.npz", "t.safetensors", "t.parquet", "folder"])
@@ -185,7 +187,11 @@ def test_other_columns_of_parquet_stay(tmp_path, space, stored):
         assert result.schema.metadata[b"made by"] == b"someone"
         assert_close(vectors(path), space, stored)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.parquet", "1.parquet"]
-    assert adapt(tmp_path / "in", tmp_path / "v.npy", space).dropped_columns == ["id", "caption"]
+    assert adapt(tmp_path / "in", tmp_path / "v.npy", space).dropped_columns == []
+    beside = pq.read_table(tmp_path / "v.npy.rows.parquet")
+    assert {name: beside[name].to_pylist() for name in beside.column_names} == {
+        name: original[name].to_pylist() for name in ("id", "caption")
+    }
 
 
 def test_bad_rows_are_named_or_kept_in_place(tmp_path, space, stored):
@@ -338,7 +344,7 @@ def test_what_does_not_fit_is_refused(tmp_path, space, stored, encoder):
         adapt(tmp_path / "s.npy", tmp_path / "t.csv", space)
     with pytest.raises(InputError, match="not a folder"):
         adapt(tmp_path / "s.npy", tmp_path / "no" / "t.npy", space)
-    with pytest.raises(InputError, match="needs the files"):
+    with pytest.raises(InputError, match="says which model"):
         adapt(tmp_path / "s.npy", tmp_path / "t.lance", space)
     with pytest.raises(InputError, match="dtype"):
         adapt(tmp_path / "s.npy", target, space, dtype="int8")

@@ -18,7 +18,20 @@ from isomix.errors import IsomixError, IsomixWarning
 
 __all__ = ["app", "main"]
 
-VERBS = ("embed", "adapt", "search", "fit", "classify", "spectrum", "inspect", "doctor", "demo", "eval", "serve")
+VERBS = (
+    "embed",
+    "adapt",
+    "convert",
+    "search",
+    "fit",
+    "classify",
+    "spectrum",
+    "inspect",
+    "doctor",
+    "demo",
+    "eval",
+    "serve",
+)
 
 app = typer.Typer(
     no_args_is_help=True,

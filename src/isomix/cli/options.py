@@ -29,6 +29,7 @@ def _model(default: str | bool = True) -> Any:
 Model = Annotated[str, _model()]
 ModelOrEmbedded = Annotated[str | None, _model("embedded")]
 ModelOfTable = Annotated[str | None, _model("the table's own")]
+ModelForTable = Annotated[str | None, _model("as the source says; for tables only")]
 ModelOfData = Annotated[str | None, _model("a table's own, none for arrays, else embedded")]
 Device = Annotated[str | None, typer.Option("--device", help="Where the model runs: cpu, cuda, mps.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never open a connection.")]
@@ -154,6 +155,7 @@ Column = Annotated[
     str | None,
     typer.Option("--column", help="Column of the vectors. For a table without -o: the new column that is added to it."),
 ]
+Vectors = Annotated[str | None, typer.Option("--column", help="Column of the vectors.", show_default="the only one")]
 Smooth = Annotated[
     bool,
     typer.Option(

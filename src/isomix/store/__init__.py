@@ -1,6 +1,7 @@
 """Where embeddings live: the table, the embedding run that fills it, foreign layouts, and adapting what is stored."""
 
 from isomix.store.adapt import AdaptReport, adapt, adapt_column
+from isomix.store.convert import ConvertReport, convert
 from isomix.store.embed import embed
 from isomix.store.formats import open_embeddings
 from isomix.store.plan import EmbedReport
@@ -9,11 +10,13 @@ from isomix.store.table import EmbeddingTable
 
 __all__ = [
     "AdaptReport",
+    "ConvertReport",
     "EmbedReport",
     "EmbeddingTable",
     "SmoothReport",
     "adapt",
     "adapt_column",
+    "convert",
     "embed",
     "open_embeddings",
     "smooth_column",

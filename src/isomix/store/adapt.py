@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -15,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
-from isomix._files import check_target, writing
-from isomix.errors import FileFormatError, InputError, ModalityError
-from isomix.store.formats import check_layout, lost_columns, open_embeddings, write_embeddings
-from isomix.store.formats.base import RECORD_NAME, Block, Job, Pairs, Source, content_mark, write_record
+from isomix._files import check_target
+from isomix.errors import InputError, ModalityError
+from isomix.store.formats import bring_columns, check_layout, lost_columns, open_embeddings
+from isomix.store.formats.base import Block, Job, Pairs, Source
 from isomix.store.formats.tables import TableSource
 from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
 from isomix.store.table import EmbeddingTable, check_is_plain
+from isomix.store.targets import check_all_read, write_target
 from isomix.store.threads import overlapped
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ __all__ = ["AdaptReport", "adapt", "adapt_column"]
 ROWS_PER_BLOCK = 4096
 """Few enough that a block's arrays stay in the cache and come from memory that is used again."""
 
-SELF_DESCRIBING = (".parquet", ".safetensors", ".lance", "")
 Progress = Callable[[int, int], None]
 
 
@@ -154,23 +153,12 @@ def adapt(
         space.n_components_,
         space.describe(),
     )
+    bring_columns(opened, final)
     report.dropped_columns = lost_columns(final, opened)
     written = np.dtype(dtype or (np.float16 if opened.dtype == np.float16 else np.float32))
-    record = _record(opened, report, written.name)
-    job = Job(opened, space.n_components_, written, record)
-    with writing(final) as temporary:
-        write_embeddings(temporary, final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
-        beside = final.with_name(f"{final.name}.{RECORD_NAME}")
-        if not final.suffix and opened.layout != "parquet folder":
-            write_record(temporary / RECORD_NAME, record)
-        elif temporary.is_file() and (report.skipped_rows or final.suffix not in SELF_DESCRIBING):
-            record["file"] = content_mark(temporary)
-            # Whenever the process is killed, what stands under the target's name has its record, and no other's.
-            write_record(beside, {**record, "before": _earlier(beside)} if final.exists() else record)
-    if "file" in record:
-        write_record(beside, record)
-    else:
-        beside.unlink(missing_ok=True)
+    made_by = opened.table.metadata_at(final) if isinstance(opened, TableSource) else None
+    job = Job(opened, space.n_components_, written, _record(opened, report, written.name), made_by)
+    write_target(final, _mapped(opened, space, job, rows_per_block, skip_bad, report, progress), job)
     report.seconds = time.monotonic() - started
     return report
 
@@ -275,17 +263,12 @@ def _mapped(
 ) -> Pairs:
     done = 0
     mapper = _BlockMapper(space, job.dtype, skip_bad)
-    for block, mapped in overlapped(source.blocks(rows_per_block), mapper):
+    for block, mapped in overlapped(check_all_read(source, source.blocks(rows_per_block)), mapper):
         report.skipped_rows += mapped.skipped
         yield block, mapped.vectors
         done += len(mapped.vectors)
         if progress is not None:
             progress(done, source.rows)
-    if done != source.rows:
-        raise FileFormatError(
-            f"{source.path} had {source.rows} rows when it was opened and gave {done}: it was changed while it was read. "
-            "Nothing was written; start again when it is whole."
-        )
 
 
 class _BlockMapper:
@@ -363,12 +346,3 @@ def _numbered(arrays: Iterable[NDArray[Any]]) -> Iterator[Block]:
     for array in arrays:
         yield Block("0", start, array)
         start += len(array)
-
-
-def _earlier(record: Path) -> dict[str, Any] | None:
-    """The record of the file that is about to be replaced, if it has one that can be read."""
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return {name: value for name, value in found.items() if name != "before"} if isinstance(found, dict) else None

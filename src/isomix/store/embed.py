@@ -18,7 +18,7 @@ from isomix.store.lance_file import LanceFile, check_table_path
 from isomix.store.ledger import Failure
 from isomix.store.plan import EmbedReport, Plan, content_hash, make_plan
 from isomix.store.scan import Scan, SourceFile, scan
-from isomix.store.schema import ANNOTATIONS, TableMetadata
+from isomix.store.schema import ANNOTATIONS, TableMetadata, relative_root
 from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.thumbnails import Thumbnails, make_thumbnail
 
@@ -135,7 +135,6 @@ def embed(
 def _metadata(encoder: Encoder, root: Path, path: Path, keep_features: bool) -> TableMetadata:
     from isomix import __version__
 
-    folder = path.resolve().parent
     return TableMetadata(
         model=encoder.spec,
         fingerprint=encoder.fingerprint,
@@ -143,7 +142,7 @@ def _metadata(encoder: Encoder, root: Path, path: Path, keep_features: bool) -> 
         preprocessing=encoder.preprocessing,
         embedding_dim=encoder.embedding_dim,
         feature_dim=encoder.image_feature_dim if keep_features else None,
-        root=os.path.relpath(root, folder) if root.is_relative_to(folder) else os.fspath(root),
+        root=relative_root(root, path),
         isomix_version=__version__,
     )
 

@@ -17,7 +17,7 @@ from isomix.encoders.images import image_extensions
 from isomix.errors import InputError
 from isomix.store.schema import ANNOTATIONS
 
-__all__ = ["Scan", "SourceFile", "csv_reader", "first_pictures", "scan", "source_file"]
+__all__ = ["PATH_COLUMNS", "Scan", "SourceFile", "csv_reader", "first_pictures", "row_id", "scan", "source_file"]
 
 PATH_COLUMNS = ("path", "image_path", "filepath", "image")
 CAPTION_COLUMNS = ("caption", "title")
@@ -207,6 +207,11 @@ def _relative(root: Path, written: str) -> str:
     return os.fspath(absolute.relative_to(root) if absolute.is_relative_to(root) else absolute)
 
 
+def row_id(path: str) -> str:
+    """Id of the row of a file: a hash of its path as the table shows it, so that it is the same in every run."""
+    return hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
+
+
 def source_file(root: Path, path: str, annotations: dict[str, str | None]) -> SourceFile:
     """One file of a source, looked at but not read; ``path`` is relative to ``root``, or absolute."""
     location = root / path
@@ -226,7 +231,7 @@ def source_file(root: Path, path: str, annotations: dict[str, str | None]) -> So
     except UnicodeEncodeError:
         shown = os.fsencode(shown).decode(errors="backslashreplace")
         problem = problem or "the file name is not UTF-8: rename the file"
-    identifier = hashlib.blake2b(shown.encode(), digest_size=16).hexdigest()
+    identifier = row_id(shown)
     return SourceFile(identifier, shown, location, size, mtime, problem, annotations)
 
 

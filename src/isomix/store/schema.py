@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,16 @@ from numpy.typing import NDArray
 from isomix._extras import require
 from isomix.errors import FileFormatError, TableError
 
-__all__ = ["ANNOTATIONS", "TableMetadata", "arrow", "table_schema", "vector_array", "vector_matrix", "vector_type"]
+__all__ = [
+    "ANNOTATIONS",
+    "TableMetadata",
+    "arrow",
+    "relative_root",
+    "table_schema",
+    "vector_array",
+    "vector_matrix",
+    "vector_type",
+]
 
 FORMAT_VERSION = 1
 KEY = b"isomix"
@@ -84,9 +95,21 @@ class TableMetadata:
             )
         try:
             values = json.loads(text)
-            version = values.get("format")
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise TableError(f"{where}: its isomix metadata cannot be read ({error}).") from error
+        return cls.from_values(values, where)
+
+    @classmethod
+    def from_values(cls, values: Any, where: str) -> TableMetadata:
+        """Check what was read as JSON.
+
+        Raises
+        ------
+        TableError
+        """
+        if not isinstance(values, dict):
+            raise TableError(f"{where}: its isomix metadata cannot be read (no JSON object).")
+        version = values.get("format")
         if version != FORMAT_VERSION:
             raise TableError(
                 f"{where}: table format {version!r}, this isomix reads format {FORMAT_VERSION} "
@@ -103,6 +126,12 @@ class TableMetadata:
                 f"{where}: its isomix metadata cannot be used (a value of another type). Make the table again."
             )
         return found
+
+
+def relative_root(root: Path, table: Path) -> str:
+    """The folder that a table's paths start from, as its metadata says it: relative to the table's folder if below it."""
+    folder = table.resolve().parent
+    return os.path.relpath(root, folder) if root.is_relative_to(folder) else os.fspath(root)
 
 
 def _values(mapping: Any) -> tuple[Any, ...]:

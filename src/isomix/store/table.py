@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,15 @@ from isomix.encoders.lazy import MadeBy
 from isomix.errors import InputError, TableError
 from isomix.store.lance_file import LanceFile
 from isomix.store.ledger import Ledger
-from isomix.store.schema import TableMetadata, arrow, table_schema, vector_array, vector_matrix, vector_type
+from isomix.store.schema import (
+    TableMetadata,
+    arrow,
+    relative_root,
+    table_schema,
+    vector_array,
+    vector_matrix,
+    vector_type,
+)
 
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
@@ -125,6 +134,10 @@ class EmbeddingTable:
     def root(self) -> Path:
         """Folder that relative paths start from."""
         return (self.path.parent / self.metadata.root).resolve()
+
+    def metadata_at(self, path: Path) -> TableMetadata:
+        """What a copy of this table at ``path`` has to say."""
+        return replace(self.metadata, root=relative_root(self.root, path))
 
     @property
     def schema(self) -> Any:

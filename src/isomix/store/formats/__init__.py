@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from isomix.errors import InputError
+from isomix.errors import InputError, MissingExtraError
 from isomix.store.formats import arrays, folders
 from isomix.store.formats.base import Block, Job, Pairs, Source
 from isomix.store.formats.faiss_index import FaissSource, write_faiss
 from isomix.store.formats.parquet import ParquetSource, write_parquet, write_parquet_folder
-from isomix.store.formats.tables import TableSource, write_table
+from isomix.store.formats.rows_file import find_rows_file, with_rows_file
+from isomix.store.formats.tables import TableSource, table_columns, write_table
 
-__all__ = ["SUPPORTED", "Block", "Job", "Source", "check_layout", "open_embeddings", "write_embeddings"]
+__all__ = [
+    "SUPPORTED",
+    "Block",
+    "Job",
+    "Source",
+    "bring_columns",
+    "check_layout",
+    "lost_columns",
+    "open_embeddings",
+    "write_embeddings",
+]
 
 SUPPORTED = (
     ".npy, a folder of .npy files, a clip-retrieval folder (img_emb/, metadata/), .parquet or a folder of it, .npz, "
@@ -41,7 +53,6 @@ _WRITERS: dict[str, Callable[[Path, Pairs, Job], None]] = {
     ".index": write_faiss,
     ".faiss": write_faiss,
 }
-_WITH_COLUMNS = (".parquet", ".lance", "")
 
 
 def open_embeddings(path: str | os.PathLike[str], *, column: str | None = None, modality: str = "image") -> Source:
@@ -69,7 +80,11 @@ def open_embeddings(path: str | os.PathLike[str], *, column: str | None = None, 
         return _open_folder(target, column, modality)
     if target.suffix not in _FILES:
         raise InputError(f"{target}: no known layout of embeddings. Expected one of: {SUPPORTED}.")
-    return _FILES[target.suffix](target, column)
+    source = _FILES[target.suffix](target, column)
+    beside = find_rows_file(target, source.rows)
+    if beside is not None:
+        source.bring(beside)
+    return source
 
 
 def _open_folder(folder: Path, column: str | None, modality: str) -> Source:
@@ -90,22 +105,40 @@ def check_layout(target: Path) -> None:
         raise InputError(f"{target}: no known layout ends in {target.suffix!r}. Expected one of: {SUPPORTED}.")
 
 
+def bring_columns(source: Source, target: Path) -> None:
+    """Let the blocks of a source bring all columns there are; what is an array in a file stays one in such a file."""
+    if not source.other_fields and target.suffix != f".{source.layout}":
+        with suppress(MissingExtraError):  # then they are among the lost columns
+            source.bring_lists()
+
+
 def lost_columns(target: Path, source: Source) -> list[str]:
-    """Other columns and arrays of a source that find no place in the target's layout."""
-    columns = () if target.suffix in _WITH_COLUMNS else source.other_columns
-    same = source.layout == (target.suffix.removeprefix(".") or "clip-retrieval")
-    return [*columns, *(() if same else source.other_arrays)]
+    """Columns and arrays of a source that the target does not get.
+
+    All layouts keep columns, inside or beside the vectors, but tables, which have their own; what is no column goes to a
+    target of the same layout only.
+    """
+    if target.suffix == ".lance":
+        kept = {"id" if "path" in source.other_columns else "", *table_columns(source.other_columns).values()}
+        return [name for name in dict.fromkeys([*source.other_columns, *source.other_arrays]) if name not in kept]
+    if source.layout == (target.suffix.removeprefix(".") or "clip-retrieval"):
+        return []
+    return [name for name in source.other_arrays if name not in source.other_columns]
 
 
 def write_embeddings(path: Path, final: Path, pairs: Pairs, job: Job) -> None:
     """Write vectors at ``path``, in the layout that the name ``final`` asks for.
 
-    A name without an ending is a folder: of the source's layout if that is a folder, else of clip-retrieval's.
+    A name without an ending is a folder: of the source's layout if that is a folder, else of clip-retrieval's. Columns
+    of a source go beside a file that holds none (:mod:`isomix.store.formats.rows_file`).
     """
     if final.suffix == ".lance":
         write_table(path, final, pairs, job)
-    elif final.suffix:
+    elif final.suffix == ".parquet" or (final.suffix and not job.source.other_fields):
         _WRITERS[final.suffix](path, pairs, job)
+    elif final.suffix:
+        with with_rows_file(final, path, pairs, list(job.source.other_fields)) as passing:
+            _WRITERS[final.suffix](path, passing, job)
     elif job.source.layout == "npy folder":
         folders.write_npy_folder(path, pairs, job)
     elif job.source.layout == "parquet folder":

@@ -8,6 +8,8 @@ import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -19,6 +21,7 @@ from isomix._arrays import blocks
 from isomix._safetensors import PartialSafetensors, open_local
 from isomix.errors import FileFormatError, InputError, ModelError
 from isomix.store.formats.base import Block, Job, Pairs, Source, check_floats, read_record, reading
+from isomix.store.formats.lists import Lists
 
 __all__ = [
     "ArraySource",
@@ -36,6 +39,10 @@ __all__ = [
 RECORD_KEY = "isomix_record"
 COPIED_BYTES = 1 << 24
 _SAFETENSORS_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+_NUMBERS = {
+    **_SAFETENSORS_DTYPES,
+    **{f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)},
+}
 
 
 class ArraySource(Source):
@@ -86,7 +93,7 @@ class ArraySource(Source):
             )
         self.record = read_record(path, self.width) if record is None else record
 
-    def blocks(self, rows: int) -> Iterator[Block]:
+    def _blocks(self, rows: int) -> Iterator[Block]:
         """Rows in order; read, not mapped, so that the file does not count as memory of the process.
 
         Raises
@@ -121,7 +128,7 @@ class ArraySource(Source):
 class FortranSource(ArraySource):
     """A .npy file that is stored column by column, mapped into memory."""
 
-    def blocks(self, rows: int) -> Iterator[Block]:
+    def _blocks(self, rows: int) -> Iterator[Block]:
         """Rows in order, gathered from all over the file."""
         array = np.memmap(self.path, self.dtype, "r", self._offset, (self.rows, self.width), "F")
         for part in blocks(self.rows, rows):
@@ -178,6 +185,24 @@ class SafetensorsSource(ArraySource):
 
     stored: PartialSafetensors
 
+    def bring_lists(self) -> None:
+        """Let the blocks bring tensors of numbers with one value a row as columns."""
+        lists = {
+            name: np.dtype(_NUMBERS[entry["dtype"]])
+            for name, entry in self.stored.entries.items()
+            if list(entry["shape"]) == [self.rows] and entry["dtype"] in _NUMBERS
+        }
+        if lists:
+            self.bring(Lists(self.path, lists, partial(self._list_streams, list(lists))))
+
+    @contextmanager
+    def _list_streams(self, names: list[str]) -> Iterator[list[IO[bytes]]]:
+        with ExitStack() as opened:
+            streams: list[IO[bytes]] = [opened.enter_context(self.path.open("rb")) for _ in names]
+            for name, stream in zip(names, streams, strict=True):
+                stream.seek(self.stored.data_start + int(self.stored.entries[name]["data_offsets"][0]))
+            yield streams
+
 
 class NpzSource(Source):
     """One array of a .npz file, read as a stream: it is never whole in memory, compressed or not."""
@@ -205,9 +230,29 @@ class NpzSource(Source):
                 f"{path} ({self.column}) is stored column by column. Save it with np.ascontiguousarray."
             )
         self.other_arrays = [name for name in headers if name != self.column]
+        self.lists = {
+            name: dtype
+            for name, (shape, _, dtype, _) in headers.items()
+            if shape == (self.rows,) and dtype.kind in "biufUS" and dtype.itemsize
+        }
+        """Arrays with one value a row."""
         self.record = read_record(path, self.width)
 
-    def blocks(self, rows: int) -> Iterator[Block]:
+    def bring_lists(self) -> None:
+        """Let the blocks bring what has one value a row as columns."""
+        if self.lists:
+            self.bring(Lists(self.path, self.lists, self._list_streams))
+
+    @contextmanager
+    def _list_streams(self) -> Iterator[list[IO[bytes]]]:
+        with ExitStack() as opened:
+            archive = opened.enter_context(zipfile.ZipFile(self.path))
+            streams = [opened.enter_context(archive.open(f"{name}.npy")) for name in self.lists]
+            for stream in streams:
+                _npy_header(stream)
+            yield streams
+
+    def _blocks(self, rows: int) -> Iterator[Block]:
         """Rows as they come out of the archive."""
         with (
             reading(self.path, "a .npz file"),

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isomix._files import writing
 from isomix.errors import FileFormatError, IsomixError, IsomixWarning
+
+if TYPE_CHECKING:
+    from isomix.store.schema import TableMetadata
 
 __all__ = [
     "HALVES",
@@ -81,7 +84,7 @@ class Source(ABC):
     dtype : numpy.dtype
     column : str
         What the vectors are called, where the layout names them.
-    other_columns : list of str
+    other_fields : list of pyarrow.Field
         Columns that the blocks bring along.
     other_arrays : list of str
         What else the file or folder holds, which only a target of the same layout can take over.
@@ -97,14 +100,32 @@ class Source(ABC):
     width: int
     dtype: np.dtype[Any]
     column: str = "embedding"
-    other_columns: Sequence[str] = ()
+    other_fields: Sequence[Any] = ()
     other_arrays: Sequence[str] = ()
     modality: str | None = None
     record: Mapping[str, Any]
+    _beside: Any = None
 
-    @abstractmethod
+    @property
+    def other_columns(self) -> list[str]:
+        """Names of the columns that the blocks bring along."""
+        return [field.name for field in self.other_fields]
+
+    def bring(self, beside: Any) -> None:
+        """Let the blocks bring the columns of a :class:`~isomix.store.formats.rows_file.RowsFile`, too."""
+        self._beside, self.other_fields = beside, beside.fields
+
+    def bring_lists(self) -> None:  # noqa: B027 - most layouts have none
+        """Let the blocks bring arrays with one value a row as columns, where the file holds such arrays."""
+
     def blocks(self, rows: int) -> Iterator[Block]:
         """All rows, in blocks of at most ``rows``."""
+        found = self._blocks(rows)
+        return found if self._beside is None else self._beside.attach(found)
+
+    @abstractmethod
+    def _blocks(self, rows: int) -> Iterator[Block]:
+        """The same, without what stands beside."""
 
     def sample(self, rows: int = SAMPLE_ROWS) -> NDArray[np.float32]:
         """The first ``rows`` rows that have a direction, as float32 of shape (n, width): what a band is judged by."""
@@ -135,12 +156,21 @@ class Job:
         float16 or float32.
     record : dict
         To be kept with the result.
+    table : TableMetadata or None
+        Of a table as target: what made the plain embeddings.
     """
 
     source: Source
     width: int
     dtype: np.dtype[Any]
     record: Mapping[str, Any]
+    table: TableMetadata | None = None
+
+    @property
+    def modality(self) -> str:
+        """Whose embeddings these are: as the space says, else the source."""
+        space = self.record.get("space") or {}
+        return str(space.get("modality") or self.source.modality or "image")
 
 
 @contextmanager

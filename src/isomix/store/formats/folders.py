@@ -13,10 +13,12 @@ from isomix._extras import require
 from isomix.errors import FileFormatError, InputError
 from isomix.store.formats.arrays import open_npy, write_npy
 from isomix.store.formats.base import HALVES, Block, Job, Pairs, Source, natural_key, read_record, reading
+from isomix.store.formats.rows_file import RowsFile
 
 __all__ = ["ClipRetrievalSource", "NpyFolderSource", "is_clip_retrieval", "write_clip_retrieval", "write_npy_folder"]
 
 FOLDERS = {modality: name for name, modality in HALVES.items()}
+METADATA = "metadata"
 
 
 class NpyFolderSource(Source):
@@ -42,13 +44,16 @@ class NpyFolderSource(Source):
         self.modality = HALVES.get(path.name)
         self.record = read_record(path, self.width)
 
-    def blocks(self, rows: int) -> Iterator[Block]:
+    def _blocks(self, rows: int) -> Iterator[Block]:
         """Slices of one file after the other."""
         start = 0
         for part in self._parts:
-            for block in part.blocks(rows):
-                yield Block(self.part_name(part.path), start + block.start, block.vectors)
+            for block in self._part_blocks(part, rows):
+                yield Block(self.part_name(part.path), start + block.start, block.vectors, block.columns)
             start += part.rows
+
+    def _part_blocks(self, part: Source, rows: int) -> Iterator[Block]:
+        return part.blocks(rows)
 
     def part_name(self, file: Path) -> str:
         """What the part of a file is called."""
@@ -71,19 +76,32 @@ class ClipRetrievalSource(NpyFolderSource):
         super().__init__(path / FOLDERS[modality])
         self.path = path
         self.other_arrays = [name for name in HALVES if name != FOLDERS[modality] and (path / name).is_dir()]
-        self.metadata_files: dict[str, Path] = {}
-        for part in self._parts:
-            name = self.part_name(part.path)
-            file = path / "metadata" / f"metadata_{name}.parquet"
-            if file.is_file():
-                self.metadata_files[name] = file
-                with reading(file, "parquet"):
-                    rows = require("pyarrow.parquet", "app", "Parquet").read_metadata(file).num_rows
-                if rows != part.rows:
-                    raise FileFormatError(
-                        f"{file} has {rows} rows, and {part.path} has {part.rows}: they are not aligned. Encode that "
-                        "part again."
-                    )
+        self.metadata_files: dict[Path, Path] = {}
+        schemas = [self._metadata_schema(part) for part in self._parts]
+        if len(self.metadata_files) == len(self._parts) and all(schema.equals(schemas[0]) for schema in schemas):
+            self.other_fields = list(schemas[0])
+        elif self.metadata_files:
+            self.other_arrays.append(METADATA)
+
+    def _metadata_schema(self, part: Source) -> Any:
+        file = self.path / METADATA / f"{METADATA}_{self.part_name(part.path)}.parquet"
+        if not file.is_file():
+            return None
+        self.metadata_files[part.path] = file
+        pq = require("pyarrow.parquet", "app", "Parquet")
+        with reading(file, "parquet"), pq.ParquetFile(file, pre_buffer=False) as opened:
+            rows, schema = opened.metadata.num_rows, opened.schema_arrow.remove_metadata()
+        if rows != part.rows:
+            raise FileFormatError(
+                f"{file} has {rows} rows, and {part.path} has {part.rows}: they are not aligned. Encode that part again."
+            )
+        return schema
+
+    def _part_blocks(self, part: Source, rows: int) -> Iterator[Block]:
+        found = part.blocks(rows)
+        if not self.other_fields:
+            return found
+        return RowsFile(self.metadata_files[part.path], list(self.other_fields)).attach(found)
 
     def part_name(self, file: Path) -> str:
         """The number at the end of the file's name."""
@@ -103,20 +121,17 @@ def write_clip_retrieval(path: Path, pairs: Pairs, job: Job) -> None:
     The other half stays what it is: texts find texts in it as before. Metadata is made from the other columns where the
     source has those.
     """
-    modality = job.record["space"]["modality"]
     path.mkdir()
-    folder, metadata = path / FOLDERS[modality], path / "metadata"
+    folder, metadata = path / FOLDERS[job.modality], path / METADATA
     folder.mkdir()
-    copied = getattr(job.source, "metadata_files", {})
-    if copied or job.source.other_columns:
+    if isinstance(job.source, ClipRetrievalSource):
+        for name in {*job.source.other_arrays, METADATA}:
+            if (job.source.path / name).is_dir():
+                shutil.copytree(job.source.path / name, path / name)
+    elif job.source.other_columns:
         metadata.mkdir()
-    for half in job.source.other_arrays if isinstance(job.source, ClipRetrievalSource) else ():
-        shutil.copytree(job.source.path / half, path / half)
-    for file in copied.values():
-        shutil.copyfile(file, metadata / file.name)
-    if job.source.other_columns:
-        pairs = _with_metadata(metadata, pairs, job)
-    _write_parts(folder, f"{FOLDERS[modality]}_{{}}.npy", pairs, job)
+        pairs = _with_metadata(metadata, pairs)
+    _write_parts(folder, f"{folder.name}_{{}}.npy", pairs, job)
 
 
 def _write_parts(folder: Path, pattern: str, pairs: Pairs, job: Job) -> None:
@@ -124,7 +139,7 @@ def _write_parts(folder: Path, pattern: str, pairs: Pairs, job: Job) -> None:
         write_npy(folder / pattern.format(part), group, job)
 
 
-def _with_metadata(folder: Path, pairs: Pairs, job: Job) -> Pairs:
+def _with_metadata(folder: Path, pairs: Pairs) -> Pairs:
     pq = require("pyarrow.parquet", "app", "Parquet")
     for part, group in groupby(pairs, key=lambda pair: pair[0].part):
         writer: Any = None
@@ -133,7 +148,7 @@ def _with_metadata(folder: Path, pairs: Pairs, job: Job) -> Pairs:
                 names = ["image_path" if name == "path" else name for name in block.columns.schema.names]
                 batch = block.columns.rename_columns(names)
                 if writer is None:
-                    writer = pq.ParquetWriter(folder / f"metadata_{part}.parquet", batch.schema)
+                    writer = pq.ParquetWriter(folder / f"{METADATA}_{part}.parquet", batch.schema)
                 writer.write_batch(batch)
                 yield block, vectors
         finally:

@@ -43,7 +43,7 @@ class ParquetSource(Source):
             if not footer.schema_arrow.equals(self.schema):
                 raise FileFormatError(f"{file} has other columns than {self._files[0]}. Adapt the files one by one.")
         self.column = _vector_column(self.path, self.schema, column)
-        self.other_columns = [name for name in self.schema.names if name != self.column]
+        self.other_fields = [field for field in self.schema if field.name != self.column]
         self.rows = sum(footer.metadata.num_rows for footer in footers)
         kind = self.schema.field(self.column).type
         self.dtype = np.dtype(kind.value_type.to_pandas_dtype())
@@ -61,7 +61,7 @@ class ParquetSource(Source):
                     return len(present[0])
         raise FileFormatError(f"{self.path} has no vectors in its column {self.column!r}. Name another (--column).")
 
-    def blocks(self, rows: int) -> Iterator[Block]:
+    def _blocks(self, rows: int) -> Iterator[Block]:
         """Record batches, split into the vectors and the rest; a missing list becomes a NaN row."""
         start = 0
         for file in self._files:
@@ -115,7 +115,7 @@ def _target_schema(job: Job) -> Any:
         schema = source.schema.set(source.schema.get_field_index(source.column), vectors)
         metadata = dict(schema.metadata or {})
     else:
-        schema = pa.schema([*getattr(source, "other_fields", []), vectors])
+        schema = pa.schema([*source.other_fields, vectors])
         metadata = {}
     metadata[b"isomix"] = json.dumps(job.record, sort_keys=True, ensure_ascii=False).encode()
     return schema.with_metadata(metadata)
