@@ -14,7 +14,7 @@ from isomix.cli import options
 
 CLI = Path(options.__file__).parent
 DIFFERENT = {
-    "--column": {"adapt", "convert"},  # of the source, or new; of the source
+    "--column": {"adapt", "convert", "duplicates"},  # of the source, or new; of the source
     "--images": {"spectrum", "demo"},  # stored embeddings, a folder
     "--method": {"fit", "eval retrieval", "eval ncm", "eval fewshot"},  # classifiers, spaces
     "--root": {"embed", "convert", "eval *"},  # of a list of paths, of the data sets

@@ -171,5 +171,5 @@ def summary(report: AdaptReport) -> list[str]:
             f"  {len(report.skipped_rows):,} rows without a direction are NaN; their numbers stand in the record"
         )
     if report.dropped_columns:
-        lines.append(f"  not kept, because this layout has no columns: {', '.join(report.dropped_columns)}")
+        lines.append(f"  not kept, for this layout has no place for them: {', '.join(report.dropped_columns)}")
     return lines

@@ -19,18 +19,8 @@ from isomix.errors import IsomixError, IsomixWarning
 __all__ = ["app", "main"]
 
 VERBS = (
-    "embed",
-    "adapt",
-    "convert",
-    "search",
-    "fit",
-    "classify",
-    "spectrum",
-    "inspect",
-    "doctor",
-    "demo",
-    "eval",
-    "serve",
+    *("embed", "adapt", "search", "serve", "fit", "classify"),
+    *("convert", "duplicates", "inspect", "spectrum", "doctor", "demo", "eval"),
 )
 
 app = typer.Typer(

@@ -44,6 +44,7 @@ MaxMegapixels = Annotated[float, typer.Option("--max-megapixels", min=0.01, help
 TableOutput = Annotated[Path, _output("TABLE.lance")]
 TargetOutput = Annotated[Path | None, _output("TARGET")]
 ClassifierOutput = Annotated[Path, _output("FILE.safetensors")]
+ReportOutput = Annotated[Path | None, _output("FILE.csv|json|html")]
 FileOutput = Annotated[Path | None, _output("FILE")]
 FolderOutput = Annotated[Path, _output("FOLDER")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
@@ -154,6 +155,9 @@ NoCompact = Annotated[bool, typer.Option("--no-compact", help="Keep the width; t
 Column = Annotated[
     str | None,
     typer.Option("--column", help="Column of the vectors. For a table without -o: the new column that is added to it."),
+]
+NearCosine = Annotated[
+    float, typer.Option("--threshold", min=-1.0, max=1.0, help="Smallest cosine of two near-duplicates.")
 ]
 Vectors = Annotated[str | None, typer.Option("--column", help="Column of the vectors.", show_default="the only one")]
 Smooth = Annotated[

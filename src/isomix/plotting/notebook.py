@@ -6,7 +6,7 @@ import html
 import os
 import unicodedata
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from isomix.encoders.images import read_image
 from isomix.errors import ImageError, InputError
 from isomix.plotting.sheets import Row, Tile, contact_sheet
 
-__all__ = ["Shown", "show"]
+__all__ = ["Shown", "html_page", "show"]
 
 SIDE = 112
 Picture = Image.Image | str | os.PathLike[str]
@@ -71,8 +71,9 @@ def show(found: Any, *, captions: Sequence[str] | None = None, size: int = SIDE,
 
     Parameters
     ----------
-    found : answers, an answer, hits, or pictures
-        What :class:`isomix.store.search.TableSearch` gives, or paths, or PIL images.
+    found : answers, an answer, hits, pictures, or a mapping
+        What :class:`isomix.store.search.TableSearch` gives, or paths, or PIL images; or titles with (picture, caption)
+        pairs, a line each.
     captions : sequence of str, optional
         Below each picture; only with pictures.
     size : int
@@ -102,6 +103,9 @@ def show(found: Any, *, captions: Sequence[str] | None = None, size: int = SIDE,
     """
     if size < 16 or most < 1:
         raise InputError(f"size, most: got {size} and {most}, expected at least 16 pixels and 1 picture.")
+    if isinstance(found, Mapping):
+        lines = [_Line(title, None, [_card(*pair) for pair in pairs]) for title, pairs in found.items()]
+        return Shown([_cut(line, most) for line in lines], size)
     items: list[Any] = [found] if _is_one(found) else list(found)
     if not items:
         raise InputError("found: got nothing, expected hits, answers, paths or PIL images.")
@@ -115,6 +119,20 @@ def show(found: Any, *, captions: Sequence[str] | None = None, size: int = SIDE,
         cards = [_card(item, None if captions is None else captions[i]) for i, item in enumerate(items)]
         lines = [_Line("", None, cards)]
     return Shown([_cut(line, most) for line in lines], size)
+
+
+def html_page(title: str, note: str, shown: Shown | None) -> str:
+    """A whole page of HTML around pictures, with nothing outside of it; None: there are none."""
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:32px auto;padding:0 16px}"
+        "@media(prefers-color-scheme:dark){body{background:#14161a;color:#e6e8eb}}"
+    )
+    body = "" if shown is None else shown._repr_html_()
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{_text(title)}</title><style>{style}</style>'
+        f"<h1>{_text(title)}</h1><p>{_text(note)}</p>{body}</html>\n"
+    )
 
 
 def _is_one(found: Any) -> bool:
