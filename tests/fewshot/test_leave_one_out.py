@@ -11,7 +11,7 @@ from isomix.fewshot.leave_one_out import MixedCosines, discriminant_without
 from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.prototypes import TextDirections
 from isomix.fewshot.shrinkage import SHRINKAGE_METHODS
-from isomix.fewshot.weights import brier_score, calibrated_temperature, coordinate_search
+from isomix.fewshot.weights import brier_score, coordinate_search
 from isomix.linalg import normalize_rows
 
 
@@ -125,12 +125,3 @@ def test_search_follows_a_diagonal_valley() -> None:
         lambda p: (p["a"] - p["b"]) ** 2 * 10 + (p["a"] + p["b"] - 14) ** 2, {"a": grid, "b": grid}, {"a": 0, "b": 0}
     )
     assert found == {"a": 7, "b": 7}
-
-
-def test_calibration_finds_the_temperature() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 3))
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    y = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
-    held_out = validation_shots(logits, y, ClassMoments.of(logits, y, 3, np.ones(4000)), "validation")
-    assert calibrated_temperature(5.0 * logits, held_out) == pytest.approx(5.0, rel=0.1)

@@ -42,12 +42,15 @@ class Embeddings:
         Which inputs were readable.
     errors : dict of int to str
         The reason for every input that was not.
+    logit_scale : float or None
+        The inverse temperature of the model that made them; few-shot classifiers take it from their ``text=``.
     """
 
     features: Array
     embeddings: Array
     ok: NDArray[np.bool_]
     errors: Mapping[int, str] = field(default_factory=dict)
+    logit_scale: float | None = None
 
     def __len__(self) -> int:
         return len(self.ok)
@@ -191,7 +194,7 @@ class Encoder(ABC):
                 features[rows], embeddings[rows], ok[rows] = batch.features, batch.embeddings, batch.ok
                 errors.update({batch.start + row: reason for row, reason in batch.errors.items()})
                 advance(len(batch))
-        return Embeddings(features, embeddings, ok, errors)
+        return Embeddings(features, embeddings, ok, errors, self.logit_scale)
 
     def encode_text(
         self,
@@ -225,7 +228,7 @@ class Encoder(ABC):
                 features[rows] = self.forward_texts(list(texts[rows]))
                 embeddings[rows] = self.project_text(features[rows])
                 advance(rows.stop - rows.start)
-        return Embeddings(features, embeddings, np.ones(len(texts), np.bool_))
+        return Embeddings(features, embeddings, np.ones(len(texts), np.bool_), logit_scale=self.logit_scale)
 
 
 def _check_sequence(images: Sequence[ImageLike]) -> None:

@@ -10,7 +10,15 @@ import numpy as np
 from isomix.encoders.base import Array, Encoder
 from isomix.errors import InputError
 
-__all__ = ["check_templates", "class_name", "default_templates", "encode_classes", "nouns"]
+__all__ = ["EncodedClasses", "check_templates", "class_name", "default_templates", "encode_classes", "nouns"]
+
+
+class EncodedClasses(dict[str, Array]):
+    """Label to text embeddings (p, d), and the logit scale of the model that made them: ``text=`` of a classifier."""
+
+    def __init__(self, texts: Mapping[str, Array], logit_scale: float) -> None:
+        super().__init__(texts)
+        self.logit_scale = logit_scale
 
 
 def default_templates(encoder: Encoder) -> tuple[str, ...]:
@@ -66,7 +74,7 @@ def encode_classes(
     *,
     names: Mapping[str, str] | None = None,
     templates: Sequence[str] | None = None,
-) -> dict[str, Array]:
+) -> EncodedClasses:
     """Text embeddings of every class, one a template.
 
     Parameters
@@ -80,8 +88,8 @@ def encode_classes(
 
     Returns
     -------
-    dict of str to ndarray, shape (p, d)
-        What the classifiers take as ``text=``.
+    EncodedClasses
+        A dict of label to ndarray, shape (p, d): what the classifiers take as ``text=``, with the encoder's logit scale.
 
     Raises
     ------
@@ -96,4 +104,4 @@ def encode_classes(
     sentences = [template.format(name) for name in shown.values() for template in chosen]
     rows = encoder.encode_text(sentences, show_progress_bar=False).embeddings
     blocks = np.split(rows, len(shown)) if shown else []
-    return dict(zip(shown, blocks, strict=True))
+    return EncodedClasses(dict(zip(shown, blocks, strict=True)), encoder.logit_scale)

@@ -13,17 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from isomix._arrays import Doubles, Floats, Indices, blocks, first_identical, working_dtype
+from isomix._arrays import Doubles, Floats, Indices, blocks, working_dtype
 from isomix._estimators import check_fitted, check_rows
 from isomix.errors import InputError, IsomixWarning
+from isomix.fewshot.calibration import check_calibrate, temperature
+from isomix.fewshot.encoded import DEFAULT_LOGIT_SCALE, unpack
 from isomix.fewshot.held_out import HeldOut, leave_one_out, validation_shots
 from isomix.fewshot.inputs import (
     all_classes,
     check_labels,
     check_number,
-    check_one_label_each,
+    check_something_each,
     read_shots,
     read_validation,
+    unique_shots,
     unit_rows,
 )
 from isomix.fewshot.moments import ClassMoments
@@ -31,8 +34,7 @@ from isomix.fewshot.sums import HeldOutSum, Predictor, Sum
 from isomix.fewshot.support import Shots, Support
 from isomix.fewshot.terms import Term, Weighted
 from isomix.fewshot.texts import ClassTexts, labels_of, read_texts, warn_identical, warn_misspelt
-from isomix.fewshot.weights import HELD_OUT_SOURCES, Values, calibrated_temperature, choose, source_of
-from isomix.linalg import normalize_rows
+from isomix.fewshot.weights import HELD_OUT_SOURCES, Values, choose, source_of
 
 __all__ = ["CLASSIFIERS", "FewShotClassifier"]
 
@@ -56,10 +58,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         Where the weights come from: the shots alone, each left out in turn; some or all validation pictures; the prior rule,
         because nothing can be left out at one shot a class; or the constructor (also where there is nothing to choose).
     temperature_ : float
-        Divides the logits in ``predict_proba``; 1 without ``calibrate``.
+        Divides the logits in ``predict_proba``. ``calibrate="auto"``, the default, chooses it where weights are chosen on held-out
+        shots, on at most 512 of them, and leaves it 1 where weights are given or come from the prior rule; ``True`` chooses it
+        wherever shots can be held out, on all of them, and warns where none can; ``False`` leaves it 1. No label depends on it.
+    logit_scale_ : float
+        s, in the classifiers that have it: the constructor's; else that of ``text=``, where an encoder made it; else 100.
     n_features_in_ : int
     coef_, intercept_ : ndarray, shapes (C, d) and (C,)
-        Of the terms that are linear in the embeddings, where all terms are linear.
+        Of the terms that are linear in the embeddings, where all terms are linear. A class without pictures and text has the
+        intercept -inf.
     """
 
     method: ClassVar[str]
@@ -67,7 +74,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     keeps_shots: ClassVar[bool] = False
     _announced: Sequence[Any] = ()
     space: Any = None
-    calibrate: bool
+    calibrate: bool | str
     classes_: NDArray[Any]
     moments_: ClassMoments
     text_: Doubles
@@ -76,6 +83,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     weights_: dict[str, float]
     weight_tier_: str
     temperature_: float
+    logit_scale_: float
     n_features_in_: int
     coef_: Doubles
     intercept_: Doubles
@@ -84,6 +92,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     _sum: Sum
     _values: Values
     _predictor: Predictor
+    _live: NDArray[np.bool_]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -115,7 +124,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         y : array_like, shape (n,)
             Labels.
         text : array_like (C, d) or (C, p, d), or mapping of label to (d,) or (p, d) array, optional
-            Class text embeddings, in the order of the sorted labels; p prompts of a class become their normalised mean.
+            Class text embeddings, in the order of the sorted labels; p prompts of a class become their normalised mean. What
+            ``encoder.encode_text`` returns can stand in the place of an array; the logit scale of its model is then taken
+            from it, unless the constructor was given one.
             A mapping may hold classes without pictures, and leave out (or map to None) classes without text. What looks
             like a misspelt label is warned of: the same class twice, with pictures by one name and with text by another.
         sample_weight : array_like, shape (n,), optional
@@ -133,13 +144,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             Fewer than two classes, a class without text and pictures, a picture under two labels, widths that differ,
             NaN, zero rows, or a ``tier`` that does not go with ``validation``.
         """
+        check_calibrate(self.calibrate)
         source = _check_source(tier, validation is not None)
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=True)
         check_labels(labels_of(text), "text")
-        classes = all_classes(labels, [*labels_of(text), *self._announced])
+        text, carried = unpack(text)
+        self._set_logit_scale(carried)
+        # An array has a row for each announced class, too; the others wait in partial_fit for what they lack.
+        by_order = text is not None and not isinstance(text, Mapping)
+        classes = all_classes(labels, [*labels_of(text), *(self._announced if by_order else ())])
         texts = self._read_texts(text, classes, matrix.shape[1])
+        check_something_each(classes, labels, texts.known)
         warn_misspelt(text, classes, set(labels.tolist()), self._announced)
-        matrix, numbers, weights = _unique_shots(matrix, labels, weights, classes)
+        matrix, numbers, weights = unique_shots(matrix, labels, weights, classes)
         self._set_support(classes, texts, self._shots_of(matrix, numbers, weights, len(classes)))
         for note in self._sum.notes():
             warnings.warn(f"{type(self).__name__}: {note}", IsomixWarning, stacklevel=2)
@@ -157,19 +174,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         parameters = self._sum.parameters(logits)
         # The logit scale was trained for cosines with texts; for pictures alone it says nothing about confidence.
         halvings = 0 if self.has_text_.any() else 7
-        self.weight_tier_, self.temperature_ = source_of(parameters, held_out), 1.0
+        self.weight_tier_ = source_of(parameters, held_out)
         self._use(choose(parameters, logits, held_out, halvings))
-        if not self.calibrate:
-            return
-        if held_out is None or logits is None:
-            warnings.warn(
-                "calibrate=True: at one shot a class nothing can be left out, so the probabilities are not calibrated. "
-                "Give more shots, or validation=(embeddings, labels).",
-                IsomixWarning,
-                stacklevel=3,
-            )
-        else:
-            self.temperature_ = calibrated_temperature(logits(self._values), held_out)
+        self.temperature_ = temperature(self.calibrate, self.weight_tier_, logits, self._values, held_out)
 
     def partial_fit(
         self,
@@ -192,7 +199,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         text : mapping of label to (d,) or (p, d) array, or array_like, optional
             Texts of new classes, or new texts of old ones; an array needs one row for each of all sorted labels.
         classes : iterable of labels, optional
-            Announces labels, so that one may come without text.
+            Announces labels. A class that has neither pictures nor text yet is one already, with its column in the
+            probabilities, but of probability 0: it is predicted once it has pictures, or by its text alone once it has that.
+            The first call needs two classes that have something.
 
         Raises
         ------
@@ -207,11 +216,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         listed = np.asarray(listed).tolist()
         announced = [*labels_of(text), *listed]
         if not hasattr(self, "classes_"):
+            if listed:
+                all_classes(np.asarray(y), announced)  # one type of labels, before anything is fitted
             self._announced = listed
             try:
-                return self.fit(X, y, text, sample_weight)
+                self.fit(X, y, text, sample_weight)
             finally:
                 del self._announced
+            self._add_empty(listed)
+            return self
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=False)
         merged = all_classes(labels, [*announced, *self.classes_.tolist()])
         known = {*self.classes_.tolist(), *announced}
@@ -221,17 +234,34 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"labels {unseen[:5]!r} were not there in fit. If they are new classes and no misspellings, pass their text, "
                 "text={label: embedding}, or announce them with classes=[...]."
             )
+        text, _ = unpack(text)
         if text is None or labels_of(text):
-            old = {c: p for c, p, has in zip(self.classes_.tolist(), self.prompts_, self.has_text_, strict=True) if has}
-            text = {**old, **({} if text is None else text)}
+            text = {**self._known_texts(), **({} if text is None else text)}
         earlier = self._shots.take(np.searchsorted(merged, self.classes_), len(merged))
         texts = self._read_texts(text, merged, matrix.shape[1])
         warn_misspelt(text, merged, {*labels.tolist(), *self.classes_[self.counts_ > 0].tolist()}, listed)
-        matrix, numbers, weights = _unique_shots(matrix, labels, weights, merged)
+        matrix, numbers, weights = unique_shots(matrix, labels, weights, merged)
         more = self._shots_of(matrix, numbers, weights, len(merged))
         self._set_support(merged, texts, earlier.merge(more))
         self._use(self._sum.now(self._values))
         return self
+
+    def _add_empty(self, labels: list[Any]) -> None:
+        """Classes without pictures and text; those that are there already stay as they are."""
+        merged = all_classes(self.classes_, labels)
+        if len(merged) > len(self.classes_):
+            shots = self._shots.take(np.searchsorted(merged, self.classes_), len(merged))
+            self._set_support(merged, read_texts(self._known_texts(), merged, self.n_features_in_), shots)
+            self._use(self._sum.now(self._values))
+
+    def _known_texts(self) -> dict[Any, Doubles]:
+        return {c: p for c, p, has in zip(self.classes_.tolist(), self.prompts_, self.has_text_, strict=True) if has}
+
+    def _set_logit_scale(self, carried: float | None) -> None:
+        """The constructor's, or that of the texts, or the default; nothing in a classifier without one."""
+        if hasattr(self, "logit_scale"):
+            carried = DEFAULT_LOGIT_SCALE if carried is None else carried
+            self.logit_scale_ = carried if self.logit_scale is None else self.logit_scale
 
     def _read_texts(self, text: Any, classes: NDArray[Any], width: int) -> ClassTexts:
         texts = read_texts(text, classes, width)
@@ -248,23 +278,34 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def _set_support(self, classes: NDArray[Any], texts: ClassTexts, shots: Shots) -> None:
         """Make the terms of these shots and texts."""
-        support = Support.of(shots, texts, classes)
+        # A class that waits for its first picture or text has no part in the terms.
+        self._live = live = (shots.moments.counts > 0) | texts.known
+        support = Support.of(shots.some(live), texts.some(live), classes[live])
         self._sum = Sum(self._terms(support))
         self._shots = shots
         self.classes_, self.moments_, self.counts_ = classes, shots.moments, shots.moments.counts
         self.text_, self.has_text_, self.prompts_ = texts
-        self.means_, self.texts_ = support.means, support.texts
+        self.means_, self.texts_ = self._spread(support.means), self._spread(support.texts)
 
     def _use(self, values: Values) -> None:
         """Predict with these values of the terms' parameters."""
         self._values = values
         shown = self._sum.attributes(values)
         for name, value in shown.items():
-            setattr(self, f"{name}_", value)
+            setattr(self, f"{name}_", self._spread(value) if name == "prototypes" else value)
         self.weights_ = {name: shown[name] for name in self._get_param_names() if name in shown}
         self._predictor = predictor = Predictor(self._sum.parts, values)
         if predictor.coef is not None and predictor.intercept is not None and predictor.is_linear:
-            self.coef_, self.intercept_ = predictor.coef, predictor.intercept
+            self.coef_ = self._spread(predictor.coef)
+            self.intercept_ = self._spread(predictor.intercept, -np.inf)
+
+    def _spread(self, rows: Doubles, fill: float = 0.0) -> Doubles:
+        """One row for every class, from one for each that has pictures or text."""
+        if self._live.all():
+            return rows
+        every = np.full((len(self._live), *rows.shape[1:]), fill)
+        every[self._live] = rows
+        return every
 
     # ------------------------------------------------------------------ prediction
 
@@ -290,7 +331,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         ----------
         X : array_like, shape (n, d)
         reject_below : float, optional
-            Rows whose largest probability is below it are "none of these"; use it with ``calibrate=True``.
+            Rows whose largest probability is below it are "none of these"; the probability is as good as its calibration, see ``temperature_``.
         reject_label : object
             What those rows get. The default None makes the result an object array.
         """
@@ -312,7 +353,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         array = check_rows(self, X, "images")
         dtype = working_dtype(array.dtype)
         for rows in blocks(len(array), BLOCK_ROWS):
-            yield rows, self._predictor(unit_rows(np.asarray(array[rows], dtype), rows.start))
+            logits = self._predictor(unit_rows(np.asarray(array[rows], dtype), rows.start))
+            if not self._live.all():
+                every = np.full((len(logits), len(self._live)), -np.inf, logits.dtype)
+                every[:, self._live] = logits
+                logits = every
+            yield rows, logits
 
     def save(self, path: str | os.PathLike[str], *, source: Mapping[str, Any] | None = None) -> None:
         """Write the fitted classifier to one safetensors file; :func:`load_classifier` reads it.
@@ -339,17 +385,3 @@ def _check_source(tier: str | None, has_validation: bool) -> str:
             "validation, or 'few-validation' or 'validation' with validation=(embeddings, labels)."
         )
     return tier
-
-
-def _unique_shots(
-    matrix: Floats, labels: NDArray[Any], weights: Doubles, classes: NDArray[Any]
-) -> tuple[Floats, Indices, Doubles]:
-    """Unit rows; a picture given twice becomes one shot of twice the weight, so that leaving it out leaves it out."""
-    numbers = np.searchsorted(classes, labels).astype(np.intp)
-    twins = first_identical(matrix)
-    check_one_label_each(twins, numbers, classes)
-    kept = np.unique(twins)
-    if len(kept) < len(matrix):
-        weights = np.asarray(np.bincount(twins, weights, minlength=len(matrix)), np.float64)[kept]
-        matrix, numbers = matrix[kept], numbers[kept]
-    return normalize_rows(matrix, "images"), numbers, weights

@@ -11,6 +11,7 @@ from isomix._arrays import as_matrix
 from isomix.errors import InputError
 from isomix.fewshot.base import FewShotClassifier
 from isomix.fewshot.discriminant import Discriminant
+from isomix.fewshot.encoded import unpack
 from isomix.fewshot.prototypes import PrototypeCosine, TextCosine
 from isomix.fewshot.support import Support
 from isomix.fewshot.terms import Term, Weighted
@@ -24,9 +25,9 @@ class ZeroShot(FewShotClassifier):
 
     Parameters
     ----------
-    logit_scale : float
-        s, the model's inverse temperature.
-    calibrate : bool
+    logit_scale : float, optional
+        s, the model's inverse temperature. None: that of ``text=``, where an encoder made it, else 100, OpenAI CLIP's.
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` on the shots.
 
     Notes
@@ -45,12 +46,12 @@ class ZeroShot(FewShotClassifier):
     method = "zero-shot"
     needs_text = True
 
-    def __init__(self, *, logit_scale: float = 100.0, calibrate: bool = False) -> None:
+    def __init__(self, *, logit_scale: float | None = None, calibrate: bool | str = "auto") -> None:
         self.logit_scale = logit_scale
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term]:
-        return (TextCosine(support, self.logit_scale),)
+        return (TextCosine(support, self.logit_scale_),)
 
     def fit(
         self,
@@ -63,8 +64,9 @@ class ZeroShot(FewShotClassifier):
         """Fit; ``X`` and ``y`` may be left out when ``text`` is a mapping. See the base class for the rest."""
         if X is None and y is None and labels_of(text):
             labels = np.array(labels_of(text))
+            arrays, _ = unpack(text)
             # One picture a class, its own text: a zero-shot classifier looks at no picture.
-            first = [np.atleast_2d(np.asarray(text[label]))[:1] for label in labels.tolist()]
+            first = [np.atleast_2d(np.asarray(arrays[label]))[:1] for label in labels.tolist()]
             X, y = as_matrix(np.concatenate(first), "text", nonzero_rows=True), labels
             X = X / np.linalg.norm(X, axis=1, keepdims=True)
         elif X is None:
@@ -79,8 +81,9 @@ class NearestClassMean(FewShotClassifier):
 
     Parameters
     ----------
-    logit_scale : float
-    calibrate : bool
+    logit_scale : float, optional
+        As in :class:`ZeroShot`.
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` by leave-one-out.
 
     Examples
@@ -93,12 +96,12 @@ class NearestClassMean(FewShotClassifier):
 
     method = "nearest-class-mean"
 
-    def __init__(self, *, logit_scale: float = 100.0, calibrate: bool = False) -> None:
+    def __init__(self, *, logit_scale: float | None = None, calibrate: bool | str = "auto") -> None:
         self.logit_scale = logit_scale
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term]:
-        return (PrototypeCosine(support, self.logit_scale, mixing_weight=1.0),)
+        return (PrototypeCosine(support, self.logit_scale_, mixing_weight=1.0),)
 
 
 class MixedPrototypes(FewShotClassifier):
@@ -114,8 +117,9 @@ class MixedPrototypes(FewShotClassifier):
         number of shots a text is worth, chosen by leave-one-out; 8 at one shot. "shrinkage": bias² / (bias² + variance / K) from
         :func:`isomix.fewshot.shrinkage_report`, without any search. It is the best weight for the squared error, not for
         decisions: on ViT-B/32 embeddings of ImageNet at 4 shots it gives 54 % where leave-one-out gives 65 %.
-    logit_scale : float
-    calibrate : bool
+    logit_scale : float, optional
+        As in :class:`ZeroShot`.
+    calibrate : {"auto", True, False}
 
     Attributes
     ----------
@@ -128,14 +132,18 @@ class MixedPrototypes(FewShotClassifier):
     method = "mixed-prototypes"
 
     def __init__(
-        self, mixing_weight: float | str | None = None, *, logit_scale: float = 100.0, calibrate: bool = False
+        self,
+        mixing_weight: float | str | None = None,
+        *,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.mixing_weight = mixing_weight
         self.logit_scale = logit_scale
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term]:
-        return (PrototypeCosine(support, self.logit_scale, self.mixing_weight),)
+        return (PrototypeCosine(support, self.logit_scale_, self.mixing_weight),)
 
 
 class TextAlignedPrototypes(FewShotClassifier):
@@ -151,8 +159,9 @@ class TextAlignedPrototypes(FewShotClassifier):
         As in :class:`MixedPrototypes`.
     n_directions : int or None
         k. None: chosen by leave-one-out around the effective rank of the texts, which is also the rule at one shot.
-    logit_scale : float
-    calibrate : bool
+    logit_scale : float, optional
+        As in :class:`ZeroShot`.
+    calibrate : {"auto", True, False}
 
     Attributes
     ----------
@@ -169,8 +178,8 @@ class TextAlignedPrototypes(FewShotClassifier):
         mixing_weight: float | str | None = None,
         n_directions: int | None = None,
         *,
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.mixing_weight = mixing_weight
         self.n_directions = n_directions
@@ -179,7 +188,7 @@ class TextAlignedPrototypes(FewShotClassifier):
 
     def _terms(self, support: Support) -> tuple[Term]:
         aligned = PrototypeCosine(
-            support, self.logit_scale, self.mixing_weight, projected=True, n_directions=self.n_directions
+            support, self.logit_scale_, self.mixing_weight, projected=True, n_directions=self.n_directions
         )
         return (aligned,)
 
@@ -196,7 +205,7 @@ class LDA(FewShotClassifier):
     shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
         How the covariance is shrunk, see :func:`isomix.fewshot.shrinkage.shrink`. Kubokawa-Srivastava is GDA's choice (Wang et al., ICLR
         2024); its logits are too flat for probabilities unless calibrated. ``partial_fit`` cannot update Ledoit-Wolf.
-    calibrate : bool
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` by leave-one-out.
 
     Examples
@@ -209,7 +218,7 @@ class LDA(FewShotClassifier):
 
     method = "lda"
 
-    def __init__(self, shrinkage: str | float = "kubokawa-srivastava", *, calibrate: bool = False) -> None:
+    def __init__(self, shrinkage: str | float = "kubokawa-srivastava", *, calibrate: bool | str = "auto") -> None:
         self.shrinkage = shrinkage
         self.calibrate = calibrate
 
@@ -226,8 +235,9 @@ class GDA(FewShotClassifier):
         Weight of the discriminant. None: chosen, by leave-one-out unless validation is given; 0 at one shot.
     shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
         The paper's is Kubokawa-Srivastava.
-    logit_scale : float
-    calibrate : bool
+    logit_scale : float, optional
+        As in :class:`ZeroShot`.
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` on the same held-out shots.
 
     Attributes
@@ -245,8 +255,8 @@ class GDA(FewShotClassifier):
         alpha: float | None = None,
         *,
         shrinkage: str | float = "kubokawa-srivastava",
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.alpha = alpha
         self.shrinkage = shrinkage
@@ -255,7 +265,7 @@ class GDA(FewShotClassifier):
 
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
         return (
-            TextCosine(support, self.logit_scale),
+            TextCosine(support, self.logit_scale_),
             Weighted("alpha", self.alpha, Discriminant.of(support, self.shrinkage)),
         )
 

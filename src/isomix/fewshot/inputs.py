@@ -12,7 +12,15 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
-from isomix._arrays import Doubles, Floats, Indices, check_finite_rows, check_nonzero_rows, working_dtype
+from isomix._arrays import (
+    Doubles,
+    Floats,
+    Indices,
+    check_finite_rows,
+    check_nonzero_rows,
+    first_identical,
+    working_dtype,
+)
 from isomix._estimators import check_fit_rows, check_rows
 from isomix.errors import InputError, IsomixWarning
 from isomix.linalg import normalize_rows
@@ -22,8 +30,10 @@ __all__ = [
     "check_labels",
     "check_number",
     "check_one_label_each",
+    "check_something_each",
     "read_shots",
     "read_validation",
+    "unique_shots",
     "unit_rows",
 ]
 
@@ -170,6 +180,16 @@ def all_classes(labels: NDArray[Any], more: list[Any]) -> NDArray[Any]:
     return classes
 
 
+def check_something_each(classes: NDArray[Any], labels: NDArray[Any], has_text: NDArray[np.bool_]) -> None:
+    """Raise :class:`InputError` for classes without text and pictures."""
+    neither = classes[~has_text & ~np.isin(classes, labels)]
+    if neither.size:
+        raise InputError(
+            f"classes {neither[:5].tolist()!r} have neither text nor pictures with a positive weight. Give one of the two, leave "
+            "them out, or announce them with partial_fit(..., classes=[...]) if pictures come later."
+        )
+
+
 def check_one_label_each(twins: Indices, y: Indices, classes: NDArray[Any]) -> None:
     """Raise :class:`InputError` when rows that are the same shot carry different labels."""
     bad = np.flatnonzero(y != y[twins])
@@ -180,6 +200,20 @@ def check_one_label_each(twins: Indices, y: Indices, classes: NDArray[Any]) -> N
             f"rows {int(twins[row])} and {row} are the same shot with two labels, {classes[y[twins[row]]].item()!r} and "
             f"{classes[y[row]].item()!r}{more}. Keep one of them."
         )
+
+
+def unique_shots(
+    matrix: Floats, labels: NDArray[Any], weights: Doubles, classes: NDArray[Any]
+) -> tuple[Floats, Indices, Doubles]:
+    """Unit rows; a picture given twice becomes one shot of twice the weight, so that leaving it out leaves it out."""
+    numbers = np.searchsorted(classes, labels).astype(np.intp)
+    twins = first_identical(matrix)
+    check_one_label_each(twins, numbers, classes)
+    kept = np.unique(twins)
+    if len(kept) < len(matrix):
+        weights = np.asarray(np.bincount(twins, weights, minlength=len(matrix)), np.float64)[kept]
+        matrix, numbers = matrix[kept], numbers[kept]
+    return normalize_rows(matrix, "images"), numbers, weights
 
 
 def unit_rows(block: Floats, start: int) -> Floats:

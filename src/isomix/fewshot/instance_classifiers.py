@@ -21,8 +21,9 @@ class TipAdapter(FewShotClassifier):
         Weight of the cache. None: chosen, by leave-one-out unless validation is given; 1 at one shot, the authors' start.
     sharpness : float or None
         beta. None: chosen likewise; 5.5 at one shot, the authors' start.
-    logit_scale : float
-    calibrate : bool
+    logit_scale : float, optional
+        As in :class:`ZeroShot`.
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` on the same held-out shots.
 
     Attributes
@@ -43,8 +44,8 @@ class TipAdapter(FewShotClassifier):
         alpha: float | None = None,
         sharpness: float | None = None,
         *,
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.alpha = alpha
         self.sharpness = sharpness
@@ -53,7 +54,7 @@ class TipAdapter(FewShotClassifier):
 
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
         return (
-            TextCosine(support, self.logit_scale),
+            TextCosine(support, self.logit_scale_),
             Weighted("alpha", self.alpha, Cache(support, self.sharpness)),
         )
 
@@ -96,8 +97,8 @@ class APE(FewShotClassifier):
         n_channels: int | None = None,
         channel_balance: float = 0.7,
         gamma: float = -0.1,
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.alpha = alpha
         self.sharpness = sharpness
@@ -108,7 +109,7 @@ class APE(FewShotClassifier):
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
-        zero_shot = TextCosine(support, self.logit_scale)
+        zero_shot = TextCosine(support, self.logit_scale_)
         cache = SelectedCache(
             support,
             self.sharpness,
@@ -131,8 +132,9 @@ class ProKeR(FewShotClassifier):
         lambda, the strength of the fit: the larger, the closer it follows the shots. None: chosen; 1 at one shot.
     bandwidth : float
         beta in K(x, f) = exp(-beta ‖x - f‖² / 2) = exp(-beta (1 - x·f)).
-    logit_scale : float
-    calibrate : bool
+    logit_scale : float, optional
+        As in :class:`ZeroShot`.
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` on the same held-out shots.
 
     Attributes
@@ -160,8 +162,8 @@ class ProKeR(FewShotClassifier):
         sharpness: float | None = None,
         *,
         bandwidth: float = 8.0,
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.alpha = alpha
         self.sharpness = sharpness
@@ -170,6 +172,6 @@ class ProKeR(FewShotClassifier):
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
-        zero_shot = TextCosine(support, self.logit_scale)
+        zero_shot = TextCosine(support, self.logit_scale_)
         ridge = KernelRidge(support, self.sharpness, zero_shot, bandwidth=self.bandwidth)
         return (zero_shot, Weighted("alpha", self.alpha, ridge))

@@ -51,6 +51,7 @@ def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str],
         "learned": learned,
         "weight_tier": classifier.weight_tier_,
         "temperature": classifier.temperature_,
+        "logit_scale": getattr(classifier, "logit_scale_", None),
     }
     tensors: dict[str, NDArray[Any]] = {
         "counts": moments.counts,
@@ -110,6 +111,7 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
     kind = CLASSIFIERS[document.method]
     check_stored(document, path, (*SOURCES, *OLD_SOURCES), KEPT if kind.keeps_shots else ())
     classifier = kind(**parameters["arguments"])
+    classifier._set_logit_scale(parameters.get("logit_scale"))
     classes = read_labels(parameters)
     classifier.n_features_in_ = sizes["d"]
     fourth = float(tensors["fourth"][0]) if "fourth" in tensors else float("nan")
@@ -129,7 +131,7 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
     rows = np.concatenate([classifier.means_, classifier.text_])
     rows = rows[np.abs(rows).max(axis=1) > 0][:PROBES].astype(np.float32)
     coef, intercept = classifier._predictor.coef, classifier._predictor.intercept
-    check_prediction(coef, intercept, classifier.logits(rows), path)
+    check_prediction(coef, intercept, classifier.logits(rows)[:, classifier._live], path)
     return classifier
 
 

@@ -30,12 +30,12 @@ class ProjectAndMix(FewShotClassifier):
         beta. None: chosen by leave-one-out; 0 at one shot, where there is no scatter.
     shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
         Of the covariance; see :func:`isomix.fewshot.shrinkage.shrink`. beta goes with its scale.
-    logit_scale : float
-        s.
+    logit_scale : float, optional
+        s. None: that of ``text=``, where an encoder made it, else 100, OpenAI CLIP's.
     space : fitted space, optional
         Any :mod:`isomix.spaces` object: the discriminant, which compares images with images, works on ``space.transform(X)``;
         the prototypes, which hold text, stay in the plain space.
-    calibrate : bool
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba``, on the same held-out shots as the weights.
 
     Attributes
@@ -70,9 +70,9 @@ class ProjectAndMix(FewShotClassifier):
         ensemble_weight: float | None = None,
         *,
         shrinkage: str | float = "kubokawa-srivastava",
-        logit_scale: float = 100.0,
+        logit_scale: float | None = None,
         space: Any = None,
-        calibrate: bool = False,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.mixing_weight = mixing_weight
         self.n_directions = n_directions
@@ -84,7 +84,7 @@ class ProjectAndMix(FewShotClassifier):
 
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
         aligned = PrototypeCosine(
-            support, self.logit_scale, self.mixing_weight, projected=True, n_directions=self.n_directions
+            support, self.logit_scale_, self.mixing_weight, projected=True, n_directions=self.n_directions
         )
         discriminant = Discriminant.of(support, self.shrinkage, self.space)
         return (aligned, Weighted("ensemble_weight", self.ensemble_weight, discriminant))

@@ -34,7 +34,7 @@ class ProtoCLIP(FewShotClassifier):
         a. None: chosen, by leave-one-out unless validation is given; 1/9 at one shot.
     sharpness : float or None
         b. None: chosen likewise; 50 at one shot, with which the second softmax is zero-shot's at a logit scale of 100.
-    calibrate : bool
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` on the same held-out shots.
 
     Attributes
@@ -48,7 +48,7 @@ class ProtoCLIP(FewShotClassifier):
     needs_text = True
 
     def __init__(
-        self, mixing_weight: float | None = None, sharpness: float | None = None, *, calibrate: bool = False
+        self, mixing_weight: float | None = None, sharpness: float | None = None, *, calibrate: bool | str = "auto"
     ) -> None:
         self.mixing_weight = mixing_weight
         self.sharpness = sharpness

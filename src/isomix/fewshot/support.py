@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,20 @@ class Shots:
             None if self.in_space is None else self.in_space.take(positions, n_classes),
             self.X,
             None if self.y is None else positions[self.y],
+            self.weights,
+        )
+
+    def some(self, wanted: NDArray[np.bool_]) -> Shots:
+        """The same shots without the classes that are not ``wanted`` and have none."""
+        if wanted.all():
+            return self
+        places = np.cumsum(wanted) - 1
+        inside = self.in_space
+        return Shots(
+            replace(self.moments, counts=self.moments.counts[wanted], means=self.moments.means[wanted]),
+            None if inside is None else replace(inside, counts=inside.counts[wanted], means=inside.means[wanted]),
+            self.X,
+            None if self.y is None else places[self.y],
             self.weights,
         )
 

@@ -39,6 +39,12 @@ class ClassTexts(NamedTuple):
     known: NDArray[np.bool_]
     prompts: list[Doubles]
 
+    def some(self, wanted: NDArray[np.bool_]) -> ClassTexts:
+        """Of some classes."""
+        if wanted.all():
+            return self
+        return ClassTexts(self.vectors[wanted], self.known[wanted], [self.prompts[i] for i in np.flatnonzero(wanted)])
+
 
 def labels_of(text: Any) -> list[Any]:
     """Labels that a mapping names; none for arrays, which go by the order of the sorted classes."""

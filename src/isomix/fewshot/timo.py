@@ -51,9 +51,9 @@ class TIMO(FewShotClassifier):
         so that a prompt counts for a tenth of it. 0: the discriminant of GDA.
     shrinkage : {"kubokawa-srivastava", "oas"} or float
         Of the covariance; see :func:`isomix.fewshot.shrinkage.shrink`.
-    logit_scale : float
-        s.
-    calibrate : bool
+    logit_scale : float, optional
+        s. None: that of ``text=``, where an encoder made it, else 100, OpenAI CLIP's.
+    calibrate : {"auto", True, False}
         Choose the temperature of ``predict_proba`` on the same held-out shots.
 
     Attributes
@@ -93,8 +93,8 @@ class TIMO(FewShotClassifier):
         *,
         prompt_weight: float = 0.1,
         shrinkage: str | float = "kubokawa-srivastava",
-        logit_scale: float = 100.0,
-        calibrate: bool = False,
+        logit_scale: float | None = None,
+        calibrate: bool | str = "auto",
     ) -> None:
         self.alpha = alpha
         self.gamma = gamma
@@ -106,7 +106,7 @@ class TIMO(FewShotClassifier):
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
         prompts = _Prompts.of(support)
         return (
-            GuidedTextCosine(support, prompts, self.logit_scale, self.gamma),
+            GuidedTextCosine(support, prompts, self.logit_scale_, self.gamma),
             Weighted("alpha", self.alpha, PromptedDiscriminant(support, prompts, self.prompt_weight, self.shrinkage)),
         )
 

@@ -1,4 +1,4 @@
-"""The choice of weights, for every classifier: candidates, a score on held-out shots, a weak prior, a search, a temperature.
+"""The choice of weights, for every classifier: candidates, a score on held-out shots, a weak prior, a search.
 
 A classifier states its :class:`Parameter` list and its logits of the held-out shots as a function of the weights;
 :func:`choose` does the rest.
@@ -12,9 +12,8 @@ from itertools import combinations, product
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-from isomix._arrays import Doubles, Floats, blocks
+from isomix._arrays import Floats, blocks
 from isomix.fewshot.held_out import HeldOut
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "Values",
     "balancing_weight",
     "brier_score",
-    "calibrated_temperature",
     "choose",
     "coordinate_search",
     "source_of",
@@ -145,27 +143,6 @@ def brier_score(logits_of: Callable[[slice], Floats], held_out: HeldOut, halving
             square = np.einsum("ij,ij->i", cooled, cooled) / total**2
             totals[j] += held_out.weights[rows] @ (square - 2.0 * cooled[own] / total)
     return float(totals.min() / held_out.weights.sum())
-
-
-def calibrated_temperature(logits: Floats, held_out: HeldOut) -> float:
-    """Temperature T > 0 with the least log-loss of softmax(logits / T) on held-out shots (Guo et al., ICML 2017).
-
-    Labels count as right with probability (n + 1) / (n + 2) for n shots (Platt 1999): a few shots that are all classified
-    correctly must not make the classifier certain of everything.
-    """
-    shifted: Doubles = np.asarray(logits - logits.max(axis=1, keepdims=True), np.float64)
-    doubt = 1.0 / (held_out.weights.sum() + 2.0)
-    own = shifted[np.arange(len(shifted)), held_out.y]
-    others = (shifted.sum(axis=1) - own) / max(shifted.shape[1] - 1, 1)
-    right = (1.0 - doubt) * own + doubt * others
-
-    def loss(log_temperature: float) -> float:
-        inverse = np.exp(-log_temperature)
-        normaliser = np.log(np.exp(inverse * shifted).sum(axis=1))
-        return float(np.average(normaliser - inverse * right, weights=held_out.weights))
-
-    found = minimize_scalar(loss, bounds=(np.log(1e-2), np.log(1e3)), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
 
 
 def coordinate_search(
