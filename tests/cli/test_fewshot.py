@@ -258,3 +258,101 @@ def test_classifier_of_another_encoder(cli, model, shots, tmp_path):
     result = cli("classify", tmp_path / "m.safetensors", shots / "queries")
     assert result.code == 1
     assert "make it again" in result.err
+
+
+def subset(shots, folder, counts):
+    """A folder of classes with so many pictures each."""
+    for concept, count in counts.items():
+        (folder / concept).mkdir(parents=True)
+        for path in sorted((shots / "shots" / concept).iterdir())[:count]:
+            shutil.copy(path, folder / concept)
+    return folder
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_what_a_new_user_reads(cli, shots, tmp_path, count):
+    """At 80 columns, in whole words, and in those of the command line."""
+    folder = subset(shots, tmp_path / "some", dict.fromkeys(CONCEPTS, count))
+    fitted = cli("fit", folder, "-o", tmp_path / "m.safetensors")
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    assert fitted.out.startswith(f"project-and-mix: 4 classes, {pictures} each, {4 * count} in all\n")
+    assert "warning" not in fitted.err and "calibrate=" not in fitted.out
+    assert max(map(len, fitted.out.splitlines())) <= 80
+    assert all(line.rstrip() == line for line in fitted.out.splitlines())
+
+
+def test_the_class_with_one_picture_is_named(cli, shots, tmp_path):
+    folder = subset(shots, tmp_path / "some", dict.fromkeys(CONCEPTS, 2) | {"bell": 1})
+    fitted = cli("fit", folder, "-o", tmp_path / "m.safetensors")
+    assert "4 classes, 1 to 2 pictures each, 7 in all" in fitted.out
+    assert "pictures or more of every class; there is one of bell" in " ".join(fitted.out.split())
+
+
+def test_too_few_second_pictures_to_calibrate_on(cli, shots, tmp_path):
+    folder = subset(shots, tmp_path / "some", dict.fromkeys(CONCEPTS, 1) | {"bell": 2})
+    fitted = cli("fit", folder, "-o", tmp_path / "m.safetensors")
+    assert "probabilities: not calibrated; too few classes have a second picture" in fitted.out
+
+
+def test_a_typo_in_the_names(cli, shots, tmp_path):
+    """Refused with the name that was meant; a class of its own with --zero-shot, said once."""
+    (tmp_path / "names.csv").write_text("label,name\nbelll,a ringing bell\n", encoding="utf-8")
+    words = ("fit", shots / "shots", "-o", tmp_path / "m.safetensors", "--names", tmp_path / "names.csv")
+    refused = cli(*words)
+    assert refused.code == 2 and "belll (near bell)" in " ".join(refused.err.replace("│", " ").split())
+    fitted = cli(*words, "--zero-shot")
+    said = " ".join(fitted.err.split())
+    assert fitted.code == 0 and said.count("warning") == 1
+    assert "no pictures of belll (near bell), which --zero-shot makes a class of its own" in said
+    assert "text=" not in said and "IsomixWarning" not in said
+
+
+def test_a_picture_in_two_classes_goes_by_its_paths(cli, shots, tmp_path):
+    folder = subset(shots, tmp_path / "some", dict.fromkeys(CONCEPTS, 2))
+    twin = min((folder / "bell").iterdir())
+    others = [concept for concept in CONCEPTS if concept != "bell"]
+    shutil.copy(twin, folder / others[-1] / "twin.png")
+    fitted = cli("fit", folder, "-o", tmp_path / "m.safetensors")
+    assert fitted.code == 1 and f"bell/{twin.name}" in fitted.err and f"{others[-1]}/twin.png" in fitted.err
+
+
+def test_nothing_is_printed_before_a_source_that_is_not_there(cli, model, tmp_path):
+    result = cli("classify", model, tmp_path / "nowhere")
+    assert result.code == 1 and "does not exist" in result.err and result.out == ""
+
+
+def test_inspect_compares_names_with_pictures(cli, shots, tmp_path):
+    """The shrinkage report of a classifier, readable at 80 columns, and whole with --json."""
+    from isomix.fewshot import load_classifier, shrinkage_report
+
+    cli("fit", shots / "shots", "-o", tmp_path / "m.safetensors")
+    shown = cli("inspect", tmp_path / "m.safetensors")
+    assert shown.code == 0 and max(map(len, shown.out.splitlines()[1:])) <= 80
+    assert "4 classes, 4 pictures each, 16 in all" in shown.out and "leave-one-out: ensemble_weight" in shown.out
+    report = shrinkage_report(load_classifier(tmp_path / "m.safetensors"))
+    rows = [line.split() for line in shown.out.splitlines() if line.split() and line.split()[0] in CONCEPTS]
+    expected = {
+        label: (f"{bias:.3f}", f"{report.image_variance / 4:.3f}", f"{weight:.2f}")
+        for label, bias, weight in zip(report.classes, report.text_bias_squared, report.implied_weights, strict=True)
+    }
+    assert {row[0]: tuple(row[2:]) for row in rows} == expected
+    assert [float(row[2]) for row in rows] == sorted((float(row[2]) for row in rows), reverse=True)
+    text = " ".join(shown.out.split())
+    assert f"would be {report.pooled_weight:.2f}" in text and f"classifier uses {report.chosen_weight:.2f}" in text
+    whole = json.loads(cli("inspect", tmp_path / "m.safetensors", "--json").out)
+    assert whole["what"] == "classifier" and whole["classes"] == dict.fromkeys(CONCEPTS, 4.0)
+    assert [row["label"] for row in whole["shrinkage"]["classes"]] == [row[0] for row in rows]
+    assert whole["shrinkage"]["chosen_weight"] == report.chosen_weight
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "said"),
+    [(1, (), "with one picture a class it is unknown how much they differ"), (3, ("--no-text",), "on pictures alone")],
+)
+def test_inspect_says_why_there_is_nothing_to_compare(cli, shots, tmp_path, count, words, said):
+    folder = subset(shots, tmp_path / "some", dict.fromkeys(CONCEPTS, count))
+    cli("fit", folder, "-o", tmp_path / "m.safetensors", *words)
+    shown = cli("inspect", tmp_path / "m.safetensors")
+    assert shown.code == 0 and said in " ".join(shown.out.split())
+    whole = json.loads(cli("inspect", tmp_path / "m.safetensors", "--json").out)
+    assert whole["shrinkage"] is None and whole["why_no_shrinkage"]

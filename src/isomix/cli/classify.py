@@ -53,8 +53,9 @@ def command(
     encoder = LazyEncoder(source["model"], offline=offline, device=device, made_by=made_by).encoder
     failures: dict[str, str] = {}
     with _opened(output) as stream, progress_bar("pictures") as progress:
+        rows = _rows(images, encoder, batch_size, max_megapixels, progress, failures)
         write = _writer(stream, RowFormat.JSONL if as_json else form, classifier.classes_.tolist(), probabilities)
-        for path, row in _rows(images, encoder, batch_size, max_megapixels, progress, failures):
+        for path, row in rows:
             chances = classifier.predict_proba(row[None])[0]
             best = int(chances.argmax())
             rejected = reject_below is not None and chances[best] < reject_below
@@ -66,24 +67,29 @@ def command(
 def _rows(
     images: list[str], encoder: Any, batch_size: int, max_megapixels: float, progress: Any, failures: dict[str, str]
 ) -> Iterator[tuple[str, Any]]:
+    """Path and embedding of every picture; sources that are not there are told before anything is written."""
     from isomix.store import EmbeddingTable
     from isomix.store.labelled import encode_files
     from isomix.store.scan import scan
 
     several = len(images) > 1  # then only the whole path says which file it is
     tables = [source for source in images if source.rstrip("/").endswith(".lance")]
-    for source in tables:
-        table = EmbeddingTable.open(source, encoder)
-        listed = (row["path"] for row in table.rows(columns=["path"]))
-        paths = (os.fspath(table.root / path) if several else path for path in listed)
-        yield from zip(paths, (row for block in table.iter_embeddings() for row in block), strict=True)
+    opened = [EmbeddingTable.open(source, encoder) for source in tables]
     files = [file for source in images if source not in tables for file in scan(source).files]
-    for file, embedding, reason in encode_files(files, encoder, batch_size, max_megapixels, progress):
-        path = os.fspath(file.location) if several else file.path
-        if embedding is None:
-            failures[path] = reason
-        else:
-            yield path, embedding
+
+    def rows() -> Iterator[tuple[str, Any]]:
+        for table in opened:
+            listed = (row["path"] for row in table.rows(columns=["path"]))
+            paths = (os.fspath(table.root / path) if several else path for path in listed)
+            yield from zip(paths, (row for block in table.iter_embeddings() for row in block), strict=True)
+        for file, embedding, reason in encode_files(files, encoder, batch_size, max_megapixels, progress):
+            path = os.fspath(file.location) if several else file.path
+            if embedding is None:
+                failures[path] = reason
+            else:
+                yield path, embedding
+
+    return rows()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from isomix.cli import options
 if TYPE_CHECKING:
     from isomix.fewshot import FewShotClassifier
     from isomix.fewshot.cross_validation import CrossValidation
+    from isomix.store.labelled import Shots
 
 
 def command(
@@ -35,6 +36,7 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Fit a classifier on a few pictures a class; folder names are the text."""
+    from isomix.cli.classifier_report import folded, names_of
     from isomix.cli.common import (
         ExitCode,
         advise_on_photographs,
@@ -73,13 +75,26 @@ def command(
     unknown = sorted(set(named) - labels)
     if unknown:
         fail_usage(
-            f"--names {names}: no pictures of {', '.join(unknown[:5])}; the classes are {', '.join(sorted(labels)[:10])}. "
-            "Add --zero-shot to know such classes by their names."
+            f"--names {names}: no pictures of {_near(unknown, labels)}; the classes are {names_of(sorted(labels), 10)}. "
+            "Spell the label like the folder, or add --zero-shot to know such classes by their names."
         )
+    _check_twins(read)
     text = None if no_text else encode_classes(encoder, sorted(labels), names=named, templates=templates)
     classifier = _classifier(CLASSIFIERS[method], logit_scale=encoder.logit_scale, calibrate=True)
-    validation = cross_validate(classifier, read.embeddings, read.labels, text, folds=folds)
-    classifier.fit(read.embeddings, read.labels, text)
+    with warnings.catch_warnings():  # said once, in the words of the command line
+        for opening in ("calibrate=True: ", "text: misspelt"):
+            warnings.filterwarnings("ignore", opening, IsomixWarning)
+        validation = cross_validate(classifier, read.embeddings, read.labels, text, folds=folds)
+        classifier.fit(read.embeddings, read.labels, text)
+    seen = set(read.labels.tolist())
+    slips = [label for label in sorted(labels - seen) if _nearest(label, seen, 0.8)]
+    if slips:
+        warnings.warn(
+            f"no pictures of {_near(slips, seen)}, which --zero-shot makes a class of its own. If that is a slip, spell the "
+            "label like the folder with the pictures.",
+            IsomixWarning,
+            stacklevel=1,
+        )
     classifier.save(
         output,
         source={
@@ -93,7 +108,8 @@ def command(
         print_json(_summary(classifier, read, validation, output))
     else:
         for line in _report(classifier, read, validation):
-            out.print(line, markup=False)
+            for part in folded(line, out.width) if not line.startswith(" ") else [line]:
+                out.print(part, markup=False, soft_wrap=True)
         log.print(f"written to {output}", markup=False)
     if report_failures(read.failures):
         raise typer.Exit(ExitCode.SKIPPED_FILES)
@@ -125,10 +141,38 @@ def _read_names(path: Path | None) -> dict[str, str]:
     return {row["label"]: row["name"] for row in rows}
 
 
+def _check_twins(read: Shots) -> None:
+    """Raise :class:`InputError` for a picture in two classes, by its paths."""
+    from isomix._arrays import first_identical
+    from isomix.errors import InputError
+
+    twins = first_identical(read.embeddings)
+    for row, (first, label) in enumerate(zip(twins, read.labels, strict=True)):
+        if read.labels[first] != label:
+            raise InputError(
+                f"{read.paths[first]} and {read.paths[row]} are the same picture in two classes, {str(read.labels[first])!r} and "
+                f"{str(label)!r}. Keep one of them."
+            )
+
+
+def _near(unknown: list[str], labels: set[str]) -> str:
+    """Labels that have no pictures, with the class that each may be."""
+    near = {label: _nearest(label, labels, 0.6) for label in unknown[:5]}
+    shown = [label + (f" (near {close})" if close else "") for label, close in near.items()]
+    return ", ".join(shown) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+
+
+def _nearest(label: str, labels: set[str], cutoff: float) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(label, sorted(labels), 1, cutoff)), None)
+
+
 def _left_out(labels: list[str]) -> str:
-    shown = ", ".join(map(repr, labels[:5])) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    from isomix.cli.classifier_report import names_of
+
     return (
-        f"no picture of {shown} can be read, so there is no such class. Add pictures, or --zero-shot to know such classes "
+        f"no picture of {names_of(map(repr, labels))} can be read, so there is no such class. Add pictures, or --zero-shot to know such classes "
         "by their names."
     )
 
@@ -158,23 +202,28 @@ def _is_calibrated(classifier: Any) -> bool:
 
 
 def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> list[str]:
+    import numpy as np
+
+    from isomix.cli.classifier_report import names_of, pictures_each
     from isomix.cli.common import visible, weights_line
 
     counts = classifier.counts_
-    shot = counts[counts > 0]
-    low, high = int(shot.min()), int(shot.max())
-    each = f"{low}" if low == high else f"{low} to {high}"
-    lines = [f"{classifier.method}: {len(shot)} classes, {each} pictures each, {len(read.labels)} in all"]
-    if len(shot) < len(counts):
+    labels, seen = np.unique(read.labels, return_counts=True)
+    lines = [f"{classifier.method}: {pictures_each(seen.tolist())}"]
+    if len(labels) < len(counts):
         lines.append(f"known by name alone: {', '.join(map(str, classifier.classes_[counts == 0]))}")
     lines.append(weights_line(classifier.weight_tier_, classifier.weights_))
     lines.append(
         "probabilities: calibrated on shots left out, one at a time"
         if _is_calibrated(classifier)
         else "probabilities: not calibrated; at one picture a class none can be left out"
+        if seen.max() == 1
+        else "probabilities: not calibrated; too few classes have a second picture"
     )
     if validation is None:
-        return [*lines, "no cross-validation: it needs two pictures or more of every class"]
+        alone = labels[seen == 1]
+        missing = f"; there is one of {names_of(alone)}" if 0 < len(alone) < len(labels) else ""
+        return [*lines, f"no cross-validation: it needs two pictures or more of every class{missing}"]
     lines.append(
         f"cross-validated accuracy {100 * validation.accuracy:.1f} % "
         f"({validation.folds} folds, {validation.n} pictures, chance {100 / len(counts):.1f} %)"

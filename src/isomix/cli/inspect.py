@@ -16,13 +16,21 @@ def command(
     ],
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what a file or folder is, and what made it."""
+    """Say what a file or folder is, and what made it.
+
+    Of a classifier also what the names and the pictures of its classes are worth as estimates of what a class looks like.
+    """
+    from isomix.cli.classifier_report import classifier_lines
     from isomix.cli.common import out, print_json, visible
     from isomix.store.inspect import inspect_path
 
     found = inspect_path(path)
     if as_json:
         print_json({"path": str(path), **found})
+        return
+    if found["what"] == "classifier":
+        for line in (f"{path}: classifier, {found['method']}", *classifier_lines(found, out.width)):
+            out.print(line, markup=False, soft_wrap=True)
         return
     out.print(f"{path}: {found.pop('what')}", markup=False, soft_wrap=True)
     failures = found.pop("failures", {})

@@ -72,8 +72,9 @@ def calibrated_temperature(logits: Floats, held_out: HeldOut, rows: Rows = slice
 
     The log-loss is convex in 1 / T, so Newton's steps find it, with bisection where a step would leave what is left to search.
 
-    Labels count as right with probability (n + 1) / (n + 2) for n shots (Platt 1999): a few shots that are all classified
-    correctly must not make the classifier certain of everything.
+    Labels count as right with probability (n + 1) / (n + 2) for n shots (Platt 1999), and else as the best of the other classes
+    (this project; Platt has two classes): a few shots that are all classified correctly must not make the classifier certain of
+    everything.
 
     Parameters
     ----------
@@ -86,9 +87,10 @@ def calibrated_temperature(logits: Floats, held_out: HeldOut, rows: Rows = slice
     shifted, weights = logits[rows], held_out.weights[rows]
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     doubt = 1.0 / (weights.sum() + 2.0)
-    own = np.asarray(shifted[np.arange(len(shifted)), held_out.y[rows]], np.float64)
-    others = (shifted.sum(axis=1, dtype=np.float64) - own) / max(shifted.shape[1] - 1, 1)
-    right = (1.0 - doubt) * own + doubt * others
+    places = np.arange(len(shifted)), held_out.y[rows]
+    own, rivals = np.asarray(shifted[places], np.float64), shifted.copy()
+    rivals[places] = -np.inf
+    right = (1.0 - doubt) * own + doubt * np.asarray(rivals.max(axis=1), np.float64)
 
     def slope_and_curvature(inverse: float) -> tuple[float, float]:
         """Of the log-loss at 1 / T: what the probabilities expect of a logit less what it is, and their variance."""

@@ -50,6 +50,26 @@ class ShrinkageReport:
     pooled_weight: float
     chosen_weight: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as values for JSON, class by class; first those whose text is worth least."""
+        columns = (self.classes.tolist(), self.shots, self.text_bias_squared, self.implied_weights)
+        rows = [
+            {
+                "label": label,
+                "shots": float(shots),
+                "text_bias_squared": float(bias),
+                "image_variance": self.image_variance / float(shots),
+                "implied_weight": float(weight),
+            }
+            for label, shots, bias, weight in zip(*columns, strict=True)
+        ]
+        return {
+            "image_variance": self.image_variance,
+            "pooled_weight": self.pooled_weight,
+            "chosen_weight": None if np.isnan(self.chosen_weight) else self.chosen_weight,
+            "classes": sorted(rows, key=lambda row: -float(row["text_bias_squared"])),
+        }
+
     def plot(self, axes: Any = None) -> Any:
         """Draw image variance against squared text bias, one point a class, the implied weights as lines; returns the axes.
 

@@ -162,7 +162,27 @@ def _document(path: Path, text: str, shapes: dict[str, list[int]]) -> dict[str, 
     except (ValueError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path}: its isomix header cannot be read ({error}). Save it again.") from error
     names = ("method", "parameters", "source", "format", "isomix_version")
-    return {"what": str(header.get("kind")), **{name: header.get(name) for name in names}, "shapes": shapes}
+    found = {"what": str(header.get("kind")), **{name: header.get(name) for name in names}, "shapes": shapes}
+    return found | _classifier(path) if found["what"] == "classifier" else found
+
+
+def _classifier(path: Path) -> dict[str, Any]:
+    """What a classifier knows and has chosen; the text and the pictures of its classes compared, where both are there."""
+    from isomix.fewshot import load_classifier, shrinkage_report
+
+    classifier = load_classifier(path)
+    found: dict[str, Any] = {
+        "classes": dict(zip(classifier.classes_.tolist(), classifier.counts_.tolist(), strict=True)),
+        "without_text": classifier.classes_[~classifier.has_text_].tolist(),
+        "weights": classifier.weights_,
+        "weight_tier": classifier.weight_tier_,
+        "temperature": classifier.temperature_,
+        "logit_scale": getattr(classifier, "logit_scale_", None),
+    }
+    try:
+        return {**found, "shrinkage": shrinkage_report(classifier).to_dict()}
+    except InputError as error:
+        return {**found, "shrinkage": None, "why_no_shrinkage": str(error).removeprefix("shrinkage_report: ")}
 
 
 def _projectors(path: Path) -> dict[str, Any]:
