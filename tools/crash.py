@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import crash_serve
 import numpy as np
 
 from isomix import _files
@@ -51,7 +52,7 @@ class Case:
     start : callable
         Makes what is in the folder before the command.
     arguments : tuple of str
-        Of isomix; run in the folder.
+        Of isomix; run in the folder. ``("serve", "session")`` is a session at the studio, see ``tools/crash_serve.py``.
     state : callable
         Reads what the target holds.
     piecewise : bool
@@ -127,6 +128,18 @@ def shots(folder: Path) -> None:
     """Two classes of three pictures, and a classifier of another method."""
     write_pictures(folder / "shots", [f"{label}/{i}.png" for label in ("cat", "dog") for i in range(3)], 2)
     finish(folder, ("fit", "shots", "-o", "model.safetensors", "--method", "nearest-class-mean"))
+
+
+def classified(folder: Path) -> None:
+    """The same, and labels of the pictures as JSON Lines."""
+    shots(folder)
+    finish(folder, ("classify", "model.safetensors", "shots", "-o", "labels.csv", "--format", "jsonl"))
+
+
+def served_photos(folder: Path) -> None:
+    """Embedded photos, and what an earlier session at the studio has left."""
+    embedded_photos(folder)
+    finish(folder, ("serve", "before"))
 
 
 def labelled(folder: Path) -> None:
@@ -226,6 +239,13 @@ CASES = (
     ),
     Case("fit", shots, ("fit", "shots", "-o", "model.safetensors", "--overwrite"), tree_of("model.safetensors")),
     Case(
+        "classify",
+        classified,
+        ("classify", "model.safetensors", "shots", "-o", "labels.csv", "--overwrite"),
+        tree_of("labels.csv"),
+    ),
+    Case("serve", served_photos, ("serve", "session"), crash_serve.state, piecewise=True),
+    Case(
         "eval",
         labelled,
         (
@@ -256,6 +276,7 @@ PROCESSES.set_forkserver_preload(
         "isomix.encoders.embedded",
         "isomix.fewshot",
         "isomix.benchmark.harness",
+        "isomix.web",
         "pyarrow.parquet",
     ]
 )
@@ -310,12 +331,17 @@ def _child(folder: Path, arguments: tuple[str, ...], point: str, log: Path | Non
         _watch(int(number or 0), when, log)
     sys.argv = ["isomix", *arguments]
     told.send("ready")
-    main()
+    if arguments[0] == "serve":
+        getattr(crash_serve, arguments[1])()
+    else:
+        main()
 
 
 def _watch(number: int, when: str, log: Path | None) -> None:
     """Count calls that change what stands on the disk under a name, and die before or after one of them."""
     from isomix.store.lance_file import LanceFile
+    from isomix.store.side_file import SideFile
+    from isomix.store.thumbnails import Thumbnails
 
     seen = 0
     here = Path.cwd()
@@ -344,6 +370,8 @@ def _watch(number: int, when: str, log: Path | None) -> None:
     for name in ("replace", "rename", "unlink", "remove", "rmdir", "fsync"):
         setattr(os, name, watched(name, getattr(os, name)))
     _files._exchange = watched("exchange", _files._exchange)
+    SideFile._append = watched("side file append", SideFile._append)  # type: ignore[method-assign]
+    Thumbnails.put = watched("thumbnails put", Thumbnails.put)  # type: ignore[method-assign]
     for name in ("create", "drop", "append", "replace", "delete_ids", "drop_columns", "tidy"):
         setattr(LanceFile, name, watched(f"lance {name}", getattr(LanceFile, name)))
 

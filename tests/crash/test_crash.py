@@ -38,6 +38,8 @@ def crash():
         ("adapt to a folder", ("exchange", "rename"), 2),
         ("adapt to a column", ("lance replace",), 1),
         ("fit", ("replace",), 1),
+        ("classify", ("replace",), 1),
+        ("serve", ("side file append",), 1),
         ("eval", ("replace",), 1),
     ],
 )
