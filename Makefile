@@ -97,6 +97,7 @@ study: setup  ## the experiments behind docs/: automatic bands, and weights from
 	$(BIN)/python studies/text_projector.py
 	$(BIN)/python studies/bands.py
 	$(BIN)/python studies/fewshot.py
+	$(BIN)/python studies/calibration.py
 	$(BIN)/python studies/smoothing.py
 
 bench: setup  ## measurements, as ratios in one run; nothing else should run meanwhile

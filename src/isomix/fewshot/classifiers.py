@@ -28,7 +28,7 @@ class ZeroShot(FewShotClassifier):
     logit_scale : float, optional
         s, the model's inverse temperature. None: that of ``text=``, where an encoder made it, else 100, OpenAI CLIP's.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` on the shots.
+        Choose the temperature of ``predict_proba`` on the shots. ``"auto"`` does not: there are no weights to choose.
 
     Notes
     -----
@@ -84,7 +84,7 @@ class NearestClassMean(FewShotClassifier):
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` by leave-one-out.
+        Choose the temperature of ``predict_proba`` by leave-one-out. ``"auto"`` does not: there are no weights to choose.
 
     Examples
     --------
@@ -120,6 +120,7 @@ class MixedPrototypes(FewShotClassifier):
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
+        As in :class:`ProjectAndMix`.
 
     Attributes
     ----------
@@ -162,6 +163,7 @@ class TextAlignedPrototypes(FewShotClassifier):
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
+        As in :class:`ProjectAndMix`.
 
     Attributes
     ----------
@@ -206,7 +208,7 @@ class LDA(FewShotClassifier):
         How the covariance is shrunk, see :func:`isomix.fewshot.shrinkage.shrink`. Kubokawa-Srivastava is GDA's choice (Wang et al., ICLR
         2024); its logits are too flat for probabilities unless calibrated. ``partial_fit`` cannot update Ledoit-Wolf.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` by leave-one-out.
+        Choose the temperature of ``predict_proba`` by leave-one-out. ``"auto"`` does not: there are no weights to choose.
 
     Examples
     --------
@@ -238,7 +240,7 @@ class GDA(FewShotClassifier):
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` on the same held-out shots.
+        Choose the temperature of ``predict_proba`` on the same held-out shots; ``"auto"`` where the weights are chosen on them.
 
     Attributes
     ----------

@@ -24,7 +24,7 @@ class TipAdapter(FewShotClassifier):
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` on the same held-out shots.
+        Choose the temperature of ``predict_proba`` on the same held-out shots; ``"auto"`` where the weights are chosen on them.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class ProKeR(FewShotClassifier):
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` on the same held-out shots.
+        Choose the temperature of ``predict_proba`` on the same held-out shots; ``"auto"`` where the weights are chosen on them.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ class ProjectAndMix(FewShotClassifier):
         Any :mod:`isomix.spaces` object: the discriminant, which compares images with images, works on ``space.transform(X)``;
         the prototypes, which hold text, stay in the plain space.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba``, on the same held-out shots as the weights.
+        Choose the temperature of ``predict_proba``, on the same held-out shots as the weights; ``"auto"`` where these are chosen.
 
     Attributes
     ----------

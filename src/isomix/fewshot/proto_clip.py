@@ -35,7 +35,7 @@ class ProtoCLIP(FewShotClassifier):
     sharpness : float or None
         b. None: chosen likewise; 50 at one shot, with which the second softmax is zero-shot's at a logit scale of 100.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` on the same held-out shots.
+        Choose the temperature of ``predict_proba`` on the same held-out shots; ``"auto"`` where the weights are chosen on them.
 
     Attributes
     ----------

@@ -54,7 +54,7 @@ class TIMO(FewShotClassifier):
     logit_scale : float, optional
         s. None: that of ``text=``, where an encoder made it, else 100, OpenAI CLIP's.
     calibrate : {"auto", True, False}
-        Choose the temperature of ``predict_proba`` on the same held-out shots.
+        Choose the temperature of ``predict_proba`` on the same held-out shots; ``"auto"`` where the weights are chosen on them.
 
     Attributes
     ----------
