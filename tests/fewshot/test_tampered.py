@@ -30,6 +30,13 @@ CASES: dict[str, tuple[str, Tamper]] = {
     "temperature 0": ("temperature is 0", lambda p, t: p.update(temperature=0)),
     "temperature below 0": ("temperature is -1", lambda p, t: p.update(temperature=-1.0)),
     "temperature of a word": ("temperature is 'hot'", lambda p, t: p.update(temperature="hot")),
+    "a logit scale of 0": ("logit_scale is 0", lambda p, t: p.update(logit_scale=0)),
+    "a logit scale of a word": ("logit_scale is 'warm'", lambda p, t: p.update(logit_scale="warm")),
+    "a logit scale beyond bounds": ("logit_scale is 1e\\+300", lambda p, t: p.update(logit_scale=1e300)),
+    "one class of all": (
+        "fewer than two classes have pictures or text",
+        lambda p, t: (t["counts"].__setitem__(slice(1, None), 0), t["has_text"].__setitem__(slice(None), False)),
+    ),
     "a label twice": ("'ant' stands there more than once", lambda p, t: p.update(labels=["ant", "ant", "cow"])),
     "labels out of order": ("not in order", lambda p, t: p.update(labels=["cow", "bee", "ant"])),
     "labels of numbers": ("label 1 is a int, expected str", lambda p, t: p.update(labels=[1, 2, 3])),

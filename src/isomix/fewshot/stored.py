@@ -96,6 +96,9 @@ def _of_numbers(parameters: Mapping[str, Any], sources: tuple[str, ...]) -> Iter
     temperature: Any = parameters.get("temperature")
     if not _is_number(temperature) or not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
         yield f"temperature is {temperature!r}, expected a number from {TEMPERATURES[0]:g} to {TEMPERATURES[1]:g}"
+    scale = parameters.get("logit_scale")
+    if scale is not None and not (_is_number(scale) and 0 < scale < LARGEST_COEFFICIENT):
+        yield f"logit_scale is {scale!r}, expected a number above 0"
     if parameters.get("weight_tier") not in sources:
         yield f"weights from {parameters.get('weight_tier')!r}, expected one of {', '.join(sources)}"
     learned = parameters.get("learned")
@@ -138,6 +141,8 @@ def _of_texts(tensors: Mapping[str, NDArray[Any]]) -> Iterator[str]:
         return
     if not _unit(text[known.astype(bool)]) or text[~known.astype(bool)].any():
         yield "text rows are neither of unit length nor, without text, zero"
+    if np.count_nonzero((tensors["counts"] > 0) | known.astype(bool)) < 2:
+        yield "fewer than two classes have pictures or text"
     if "prompts" in tensors:
         prompts, numbers = tensors["prompts"], tensors["prompt_counts"]
         if prompts.dtype.kind != "f" or numbers.dtype.kind not in "iu" or (numbers < 0).any():
