@@ -53,7 +53,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         Shots a class (sum of the sample weights).
     weights_ : dict of str to number
         Every weight in use, chosen or given, by the name of the constructor's argument: with text,
-        ``type(classifier)(**classifier.weights_)`` is the same classifier with nothing left to choose.
+        ``type(classifier)(**classifier.weights_)`` is the same classifier with nothing left to choose, but for its temperature.
     weight_tier_ : {"leave-one-out", "few-validation", "validation", "prior", "given"}
         Where the weights come from: the shots alone, each left out in turn; some or all validation pictures; the prior rule,
         because nothing can be left out at one shot a class; or the constructor (also where there is nothing to choose).
