@@ -236,6 +236,14 @@ Probabilities = Annotated[
 RejectBelow = Annotated[
     float | None, typer.Option("--reject-below", min=0, max=1, help="Leave the label empty below this probability.")
 ]
+Transductive = Annotated[
+    bool,
+    typer.Option(
+        "--transductive",
+        help="Learn from these pictures before classifying them, as far as they deserve trust. Labels then depend on which "
+        "pictures are given together, and come after all of them are read.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help=f"{_SEED} {SEVERAL}", show_default="1, 2, 3")]
 Draws = Annotated[int, typer.Option("--draws", min=2, help="Random draws of the shots.")]

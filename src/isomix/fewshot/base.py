@@ -27,6 +27,7 @@ from isomix.fewshot.inputs import (
     unit_rows,
 )
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.pool import Pool, PoolRows, PoolTerm, pool_of
 from isomix.fewshot.sums import HeldOutSum, Predictor, Sum
 from isomix.fewshot.support import Shots, Support
 from isomix.fewshot.terms import Term, Weighted
@@ -58,6 +59,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     temperature_ : float
         Divides the logits in ``predict_proba``; 1 without ``calibrate``.
     n_features_in_ : int
+    pool_ : Pool or None
+        What was taken from unlabelled pictures, and why; None without any.
     coef_, intercept_ : ndarray, shapes (C, d) and (C,)
         Of the terms that are linear in the embeddings, where all terms are linear.
     """
@@ -65,6 +68,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     method: ClassVar[str]
     needs_text: ClassVar[bool] = False
     keeps_shots: ClassVar[bool] = False
+    takes_pool: ClassVar[bool] = False
     _announced: Sequence[Any] = ()
     space: Any = None
     calibrate: bool
@@ -80,6 +84,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     coef_: Doubles
     intercept_: Doubles
     source_: Mapping[str, Any]
+    pool_: Pool | None
+    logit_scale: float
     _shots: Shots
     _sum: Sum
     _values: Values
@@ -105,6 +111,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         *,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         tier: str | None = None,
+        unlabelled: ArrayLike | None = None,
     ) -> Self:
         """Fit on the shots.
 
@@ -126,6 +133,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             What the weights are chosen by. Default: ``"leave-one-out"`` without ``validation``, ``"validation"`` with it.
             ``"few-validation"`` uses the first min(K, 4) validation shots of every class, CoOp's rule, for K the largest number
             of shots of a class.
+        unlabelled : array_like, shape (m, d), optional
+            Pictures without labels, for instance those to be classified: see :meth:`use_pool`. Pictures that are shots, too, are
+            dropped from it. No weight is chosen by it.
 
         Raises
         ------
@@ -139,8 +149,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         classes = all_classes(labels, [*labels_of(text), *self._announced])
         texts = self._read_texts(text, classes, matrix.shape[1])
         warn_misspelt(text, classes, set(labels.tolist()), self._announced)
+        given = matrix
         matrix, numbers, weights = _unique_shots(matrix, labels, weights, classes)
         self._set_support(classes, texts, self._shots_of(matrix, numbers, weights, len(classes)))
+        if unlabelled is not None:
+            self.check_takes_pool()
         for note in self._sum.notes():
             warnings.warn(f"{type(self).__name__}: {note}", IsomixWarning, stacklevel=2)
         held_out: HeldOut | None
@@ -149,7 +162,73 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         else:
             held_out = validation_shots(*read_validation(self, validation, classes), self.moments_, source)
         self._choose(held_out)
+        if unlabelled is not None:
+            self._take_pool(PoolRows(unlabelled, self.n_features_in_, given), (matrix, numbers))
         return self
+
+    def use_pool(self, unlabelled: ArrayLike, shots: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
+        """Learn from unlabelled pictures, in the place of those of an earlier call; also after loading.
+
+        Adds one term to the logits, linear in the picture, at a weight lambda that the pool has to earn: see
+        :mod:`isomix.fewshot.pool`. At lambda 0 (``pool_.weight``), and with a pool of no rows, everything is as without.
+
+        Parameters
+        ----------
+        unlabelled : array_like, shape (m, d)
+            Image embeddings; the pictures to be classified may be among them. Classes may have any frequencies or be missing, and
+            there may be pictures of no class. Read by blocks; memory grows by some 100 bytes a picture.
+        shots : (array_like (n, d), array_like (n,)), optional
+            Pictures and labels by which the pool is judged, and which are dropped from it. With those of the fit the result is that of
+            ``fit(X, y, text, unlabelled=U)``. Default: the class means, which is all that a classifier keeps of its shots.
+
+        Raises
+        ------
+        InputError
+            A classifier that takes no pool or was fitted without text; another width, NaN, zero rows, labels that were not there
+            in ``fit``.
+        """
+        check_fitted(self)
+        self.check_takes_pool()
+        if shots is None:
+            self._take_pool(PoolRows(unlabelled, self.n_features_in_), None)
+        else:
+            judges = read_validation(self, shots, self.classes_, "shots")
+            self._take_pool(PoolRows(unlabelled, self.n_features_in_, np.asarray(shots[0], judges[0].dtype)), judges)
+        return self
+
+    def check_takes_pool(self) -> None:
+        """Raise :class:`InputError` if :meth:`use_pool` would, whatever the pool: of this kind, or fitted without text."""
+        if not self.takes_pool:
+            takers = sorted(cls.__name__ for cls in CLASSIFIERS.values() if cls.takes_pool)
+            raise InputError(f"{type(self).__name__} takes no unlabelled pictures; {', '.join(takers)} do.")
+        if not self.has_text_.any():
+            raise InputError(
+                "the classifier has no text, without which the shots cannot tell how far to trust unlabelled pictures. "
+                "Fit with text=, or leave them out."
+            )
+
+    def _take_pool(self, rows: PoolRows, shots: tuple[Floats, Indices] | None) -> None:
+        self.pool_ = None
+        self._use(self._values)
+        if not len(rows):
+            return
+        predictor, temperature = self._predictor, self.temperature_
+
+        def logits(U: Floats) -> Floats:
+            return np.asarray(predictor(U) / U.dtype.type(temperature))
+
+        self.pool_ = pool_of(
+            rows,
+            logits,
+            shots=shots,
+            moments=self.moments_,
+            means=self.means_,
+            texts=self.texts_,
+            has_text=self.has_text_,
+            logit_scale=self.logit_scale,
+            space=self.space,
+        )
+        self._use(self._values)
 
     def _choose(self, held_out: HeldOut | None) -> None:
         """Weights and temperature; ``held_out`` is None where every class has one shot."""
@@ -224,6 +303,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         if text is None or labels_of(text):
             old = {c: p for c, p, has in zip(self.classes_.tolist(), self.prompts_, self.has_text_, strict=True) if has}
             text = {**old, **({} if text is None else text)}
+        if self.pool_ is not None:
+            warnings.warn(
+                "partial_fit: what was learnt from unlabelled pictures is dropped; call use_pool with them again.",
+                IsomixWarning,
+                stacklevel=2,
+            )
         earlier = self._shots.take(np.searchsorted(merged, self.classes_), len(merged))
         texts = self._read_texts(text, merged, matrix.shape[1])
         warn_misspelt(text, merged, {*labels.tolist(), *self.classes_[self.counts_ > 0].tolist()}, listed)
@@ -250,6 +335,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Make the terms of these shots and texts."""
         support = Support.of(shots, texts, classes)
         self._sum = Sum(self._terms(support))
+        self.pool_ = None
         self._shots = shots
         self.classes_, self.moments_, self.counts_ = classes, shots.moments, shots.moments.counts
         self.text_, self.has_text_, self.prompts_ = texts
@@ -262,7 +348,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         for name, value in shown.items():
             setattr(self, f"{name}_", value)
         self.weights_ = {name: shown[name] for name in self._get_param_names() if name in shown}
-        self._predictor = predictor = Predictor(self._sum.parts, values)
+        parts = self._sum.parts
+        if self.pool_ is not None and self.pool_.weight:
+            parts = (*parts, Weighted.of(PoolTerm(self.pool_, self.temperature_)))
+        self._predictor = predictor = Predictor(parts, values)
         if predictor.coef is not None and predictor.intercept is not None and predictor.is_linear:
             self.coef_, self.intercept_ = predictor.coef, predictor.intercept
 

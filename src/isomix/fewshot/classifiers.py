@@ -126,6 +126,7 @@ class MixedPrototypes(FewShotClassifier):
     """
 
     method = "mixed-prototypes"
+    takes_pool = True
 
     def __init__(
         self, mixing_weight: float | str | None = None, *, logit_scale: float = 100.0, calibrate: bool = False
@@ -163,6 +164,7 @@ class TextAlignedPrototypes(FewShotClassifier):
     """
 
     method = "text-aligned-prototypes"
+    takes_pool = True
 
     def __init__(
         self,
@@ -237,6 +239,7 @@ class GDA(FewShotClassifier):
     """
 
     method = "gda"
+    takes_pool = True
     needs_text = True
     alpha_: float
 

@@ -18,6 +18,7 @@ from isomix.errors import InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
 from isomix.fewshot.moments import ClassMoments
 from isomix.fewshot.stored import check_prediction, check_stored, moment_problems, read_labels
+from isomix.fewshot.pool import Pool
 from isomix.fewshot.support import Shots
 from isomix.fewshot.texts import ClassTexts
 from isomix.fewshot.weights import SOURCES
@@ -27,6 +28,7 @@ __all__ = ["load_classifier", "save_classifier"]
 
 SPACE_PREFIX = "space."
 PROBES = 64
+POOL_TENSORS = ("coef", "intercept")
 KEPT = ("support_", "support_classes_", "support_weights_")
 # What earlier versions wrote.
 OLD_SOURCES = {"none": "leave-one-out", "few": "few-validation", "full": "validation", "rule": "prior"}
@@ -66,6 +68,10 @@ def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str],
     if any(len(prompts) > 1 for prompts in classifier.prompts_):
         tensors["prompts"] = np.concatenate(classifier.prompts_)
         tensors["prompt_counts"] = np.array([len(prompts) for prompts in classifier.prompts_])
+    pool = classifier.pool_
+    if pool is not None and pool.weight and pool.coef is not None and pool.intercept is not None:
+        parameters["pool"] = {name: value for name, value in pool._asdict().items() if name not in POOL_TENSORS}
+        tensors |= {"pool_coef": pool.coef, "pool_intercept": pool.intercept}
     inside = shots.in_space
     if space is not None and inside is not None:
         parameters["space"] = {
@@ -105,6 +111,8 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
         shapes |= {"prompts": ("prompts", "d"), "prompt_counts": ("C",)}
     if "fourth" in document.tensors:
         shapes |= {"fourth": (1,)}
+    if "pool" in document.parameters:
+        shapes |= {"pool_coef": ("C", "d"), "pool_intercept": ("C",)}
     sizes = expect_tensors(document, path, shapes)
     parameters, tensors = document.parameters, document.tensors
     kind = CLASSIFIERS[document.method]
@@ -125,6 +133,10 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
     classifier.weight_tier_ = OLD_SOURCES.get(parameters["weight_tier"], parameters["weight_tier"])
     classifier.temperature_ = float(parameters["temperature"])
     classifier.source_ = document.source
+    if "pool" in parameters:
+        classifier.pool_ = Pool(
+            **parameters["pool"], **{name: tensors[f"pool_{name}"] for name in POOL_TENSORS}
+        )  # fmt: skip
     classifier._use(classifier._sum.now({p.name: _value(learned, p.name) for p in classifier._sum.parameters()}))
     rows = np.concatenate([classifier.means_, classifier.text_])
     rows = rows[np.abs(rows).max(axis=1) > 0][:PROBES].astype(np.float32)
