@@ -133,9 +133,7 @@ def read_validation(
     InputError
     """
     if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise InputError(
-            f"{name}: got {type(validation).__name__}, expected two arrays, {name}=(embeddings, labels)."
-        )
+        raise InputError(f"{name}: got {type(validation).__name__}, expected two arrays, {name}=(embeddings, labels).")
     array = check_rows(estimator, validation[0], f"{name} images")
     matrix = np.asarray(array, working_dtype(array.dtype))
     check_finite_rows(matrix, f"{name} images")

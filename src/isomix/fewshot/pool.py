@@ -11,8 +11,7 @@ with r its share in a class of total weight W (so mu' = (W mu - r u) / (W - r)) 
 
 **Trust.** lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1) with M the cohesive mass of the pool
 (:func:`isomix.neighbors.kinship.cohesive_mass`) and N its pictures a class; and 0 when the shots object, as labelled pictures that had
-no part in it: texts plus a pool term started from the texts alone have a Brier score on the shots that is worse than the texts' by
-more than one standard error. A classifier that was loaded has no shots: then their class means are judged, which object less readily.
+no part in it: texts plus a pool term started from the texts alone have a worse Brier score on the shots than the texts. A classifier that was loaded has no shots: then their class means are judged, which object less readily.
 
 After TransCLIP (Zanella, Gérin and Ben Ayed, *Boosting vision-language models with transduction*, NeurIPS 2024), with the whole
 classifier in the place of its text term and without its neighbour term. Leaving each row out, and the trust, are this project's.
@@ -167,9 +166,9 @@ class PoolRows:
         return unit_rows(np.asarray(rows, self.dtype), start)
 
 
-def trust(mass: float, rows_a_class: float, gain: float = 0.0, error: float = 0.0) -> float:
+def trust(mass: float, rows_a_class: float, gain: float = 0.0) -> float:
     """lambda, see the module: 0, where the pool is left alone, to 1."""
-    if gain < -error:
+    if gain < 0.0:
         return 0.0
     return float(np.clip((mass - 0.5) / 0.5, 0.0, 1.0) * np.clip((rows_a_class - 3.0) / 3.0, 0.0, 1.0))
 
@@ -219,7 +218,7 @@ def pool_of(
             some = some[evenly(len(some), JUDGED_SHOTS)]
             X, y = shots[0][some], shots[1][some]
         gain, error = _judged(rows, X, y, texts, of_texts, logit_scale)
-        weight = trust(mass, share, gain, error)
+        weight = trust(mass, share, gain)
     if not weight:
         return Pool(0.0, len(rows), rows.dropped, mass, share, gain, error)
     counts = moments.counts
