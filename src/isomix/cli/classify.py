@@ -74,9 +74,10 @@ def _with_pool(rows: Iterator[tuple[str, Any]], classifier: Any) -> Iterator[tup
     from isomix.cli.common import log
 
     read = list(rows)
+    why = "no picture could be read"
     if read:
-        pool = classifier.use_pool(np.stack([row for _, row in read])).pool_
-        log(f"--transductive: {pool.explanation()}")
+        why = classifier.use_pool(np.stack([row for _, row in read])).pool_.explanation()
+    log.print(f"--transductive: {why}", markup=False, soft_wrap=True)
     return iter(read)
 
 

@@ -27,11 +27,12 @@ from isomix.fewshot.inputs import (
     unit_rows,
 )
 from isomix.fewshot.moments import ClassMoments
-from isomix.fewshot.pool import Pool, PoolRows, PoolTerm, pool_of
+from isomix.fewshot.pool import PoolRows, PoolTerm
 from isomix.fewshot.sums import HeldOutSum, Predictor, Sum
 from isomix.fewshot.support import Shots, Support
 from isomix.fewshot.terms import Term, Weighted
 from isomix.fewshot.texts import ClassTexts, labels_of, read_texts, warn_identical, warn_misspelt
+from isomix.fewshot.transduction import TakesPool
 from isomix.fewshot.weights import HELD_OUT_SOURCES, Values, calibrated_temperature, choose, source_of
 from isomix.linalg import normalize_rows
 
@@ -41,7 +42,7 @@ CLASSIFIERS: dict[str, type[FewShotClassifier]] = {}
 BLOCK_ROWS = 1024
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
+class FewShotClassifier(TakesPool, ClassifierMixin, BaseEstimator, ABC):
     """Base of the training-free classifiers: logits are a sum of terms, which a subclass names in ``_terms``.
 
     Attributes
@@ -68,7 +69,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     method: ClassVar[str]
     needs_text: ClassVar[bool] = False
     keeps_shots: ClassVar[bool] = False
-    takes_pool: ClassVar[bool] = False
     _announced: Sequence[Any] = ()
     space: Any = None
     calibrate: bool
@@ -84,8 +84,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     coef_: Doubles
     intercept_: Doubles
     source_: Mapping[str, Any]
-    pool_: Pool | None
-    logit_scale: float
     _shots: Shots
     _sum: Sum
     _values: Values
@@ -165,70 +163,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         if unlabelled is not None:
             self._take_pool(PoolRows(unlabelled, self.n_features_in_, given), (matrix, numbers))
         return self
-
-    def use_pool(self, unlabelled: ArrayLike, shots: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
-        """Learn from unlabelled pictures, in the place of those of an earlier call; also after loading.
-
-        Adds one term to the logits, linear in the picture, at a weight lambda that the pool has to earn: see
-        :mod:`isomix.fewshot.pool`. At lambda 0 (``pool_.weight``), and with a pool of no rows, everything is as without.
-
-        Parameters
-        ----------
-        unlabelled : array_like, shape (m, d)
-            Image embeddings; the pictures to be classified may be among them. Classes may have any frequencies or be missing, and
-            there may be pictures of no class. Read by blocks; memory grows by some 100 bytes a picture.
-        shots : (array_like (n, d), array_like (n,)), optional
-            Pictures and labels by which the pool is judged, and which are dropped from it. With those of the fit the result is that of
-            ``fit(X, y, text, unlabelled=U)``. Default: the class means, which is all that a classifier keeps of its shots.
-
-        Raises
-        ------
-        InputError
-            A classifier that takes no pool or was fitted without text; another width, NaN, zero rows, labels that were not there
-            in ``fit``.
-        """
-        check_fitted(self)
-        self.check_takes_pool()
-        if shots is None:
-            self._take_pool(PoolRows(unlabelled, self.n_features_in_), None)
-        else:
-            judges = read_validation(self, shots, self.classes_, "shots")
-            self._take_pool(PoolRows(unlabelled, self.n_features_in_, np.asarray(shots[0], judges[0].dtype)), judges)
-        return self
-
-    def check_takes_pool(self) -> None:
-        """Raise :class:`InputError` if :meth:`use_pool` would, whatever the pool: of this kind, or fitted without text."""
-        if not self.takes_pool:
-            takers = sorted(cls.__name__ for cls in CLASSIFIERS.values() if cls.takes_pool)
-            raise InputError(f"{type(self).__name__} takes no unlabelled pictures; {', '.join(takers)} do.")
-        if not self.has_text_.any():
-            raise InputError(
-                "the classifier has no text, without which the shots cannot tell how far to trust unlabelled pictures. "
-                "Fit with text=, or leave them out."
-            )
-
-    def _take_pool(self, rows: PoolRows, shots: tuple[Floats, Indices] | None) -> None:
-        self.pool_ = None
-        self._use(self._values)
-        if not len(rows):
-            return
-        predictor, temperature = self._predictor, self.temperature_
-
-        def logits(U: Floats) -> Floats:
-            return np.asarray(predictor(U) / U.dtype.type(temperature))
-
-        self.pool_ = pool_of(
-            rows,
-            logits,
-            shots=shots,
-            moments=self.moments_,
-            means=self.means_,
-            texts=self.texts_,
-            has_text=self.has_text_,
-            logit_scale=self.logit_scale,
-            space=self.space,
-        )
-        self._use(self._values)
 
     def _choose(self, held_out: HeldOut | None) -> None:
         """Weights and temperature; ``held_out`` is None where every class has one shot."""
@@ -349,8 +283,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             setattr(self, f"{name}_", value)
         self.weights_ = {name: shown[name] for name in self._get_param_names() if name in shown}
         parts = self._sum.parts
-        if self.pool_ is not None and self.pool_.weight:
-            parts = (*parts, Weighted.of(PoolTerm(self.pool_, self.temperature_)))
+        if self.pool_ is not None and self.pool_.term is not None:
+            parts = (*parts, Weighted.of(PoolTerm(self.pool_.term, self.temperature_)))
         self._predictor = predictor = Predictor(parts, values)
         if predictor.coef is not None and predictor.intercept is not None and predictor.is_linear:
             self.coef_, self.intercept_ = predictor.coef, predictor.intercept

@@ -17,9 +17,10 @@ from isomix._documents import Document, expect_tensors, load, write_document
 from isomix.errors import InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.pool_trust import Pool
 from isomix.fewshot.stored import check_prediction, check_stored, moment_problems, read_labels
-from isomix.fewshot.pool import Pool
 from isomix.fewshot.support import Shots
+from isomix.fewshot.terms import Linear
 from isomix.fewshot.texts import ClassTexts
 from isomix.fewshot.weights import SOURCES
 from isomix.spaces.base import SPACES, Space
@@ -28,7 +29,6 @@ __all__ = ["load_classifier", "save_classifier"]
 
 SPACE_PREFIX = "space."
 PROBES = 64
-POOL_TENSORS = ("coef", "intercept")
 KEPT = ("support_", "support_classes_", "support_weights_")
 # What earlier versions wrote.
 OLD_SOURCES = {"none": "leave-one-out", "few": "few-validation", "full": "validation", "rule": "prior"}
@@ -69,9 +69,9 @@ def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str],
         tensors["prompts"] = np.concatenate(classifier.prompts_)
         tensors["prompt_counts"] = np.array([len(prompts) for prompts in classifier.prompts_])
     pool = classifier.pool_
-    if pool is not None and pool.weight and pool.coef is not None and pool.intercept is not None:
-        parameters["pool"] = {name: value for name, value in pool._asdict().items() if name not in POOL_TENSORS}
-        tensors |= {"pool_coef": pool.coef, "pool_intercept": pool.intercept}
+    if pool is not None and pool.term is not None:
+        parameters["pool"] = {name: value for name, value in pool._asdict().items() if name != "term"}
+        tensors |= {"pool_coef": pool.term.coef, "pool_intercept": pool.term.intercept}
     inside = shots.in_space
     if space is not None and inside is not None:
         parameters["space"] = {
@@ -134,9 +134,7 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
     classifier.temperature_ = float(parameters["temperature"])
     classifier.source_ = document.source
     if "pool" in parameters:
-        classifier.pool_ = Pool(
-            **parameters["pool"], **{name: tensors[f"pool_{name}"] for name in POOL_TENSORS}
-        )  # fmt: skip
+        classifier.pool_ = Pool(**parameters["pool"], term=Linear(tensors["pool_coef"], tensors["pool_intercept"]))
     classifier._use(classifier._sum.now({p.name: _value(learned, p.name) for p in classifier._sum.parameters()}))
     rows = np.concatenate([classifier.means_, classifier.text_])
     rows = rows[np.abs(rows).max(axis=1) > 0][:PROBES].astype(np.float32)

@@ -1,6 +1,6 @@
-"""The term of a pool of unlabelled pictures, and how far to trust it.
+"""The term of a pool of unlabelled pictures; how far it is trusted is in the module ``pool_trust``.
 
-**Term.** Gaussian classes of one covariance over the pool, by expectation-maximisation started from the classifier and added to it.
+Gaussian classes of one covariance over the pool, by expectation-maximisation started from the classifier and added to it.
 The responsibilities of a round are the softmax of the classifier's logits / temperature plus the term; the prior of a class is
 (K mu + 2 g) / (K + 2), worth K + 2 pictures, with mu the mean of its K shots and g its text moved over the gap between texts and
 pictures. There are no class priors: a class that nothing in the pool belongs to keeps its mean, and frequent classes gain nothing.
@@ -9,103 +9,46 @@ pictures. There are no class priors: a class that nothing in the pool belongs to
 with r its share in a class of total weight W (so mu' = (W mu - r u) / (W - r)) and equal footing for the length of the mean, as in
 :mod:`isomix.fewshot.leave_one_out`. This holds within the rounds. What is left at the end is linear in the picture.
 
-**Trust.** lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1) with M the cohesive mass of the pool
-(:func:`isomix.neighbors.kinship.cohesive_mass`) and N its pictures a class; and 0 when the shots object, as labelled pictures that had
-no part in it: texts plus a pool term started from the texts alone have a worse Brier score on the shots than the texts. A classifier that was loaded has no shots: then their class means are judged, which object less readily.
-
 After TransCLIP (Zanella, Gérin and Ben Ayed, *Boosting vision-language models with transduction*, NeurIPS 2024), with the whole
-classifier in the place of its text term and without its neighbour term. Leaving each row out, and the trust, are this project's.
+classifier in the place of its text term and without its neighbour term. Leaving each row out is this project's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from isomix._arrays import Doubles, Floats, Indices, as_matrix, blocks, working_dtype
 from isomix.fewshot.held_out import HeldOut
-from isomix.fewshot.imputation import GapMap
 from isomix.fewshot.inputs import unit_rows
-from isomix.fewshot.moments import ClassMoments
-from isomix.fewshot.support import into_space
 from isomix.fewshot.terms import Linear, Term
 from isomix.fewshot.weights import Values
-from isomix.linalg import normalize_rows
-from isomix.neighbors import search
-from isomix.neighbors.kinship import NEIGHBORS, Background, evenly, median_mass
 
-__all__ = ["Pool", "PoolRows", "PoolTerm", "class_term", "pool_of", "trust"]
+__all__ = ["Logits", "PoolRows", "PoolTerm", "class_term", "softmax"]
 
 ROUNDS = 4
 SHRINKAGE = 0.6
-TEXT_SHOTS = 2.0
 LEAST_SHARE = 1.0 / 64.0
 """Smaller shares in a class are not left out of its mean; so at most 64 numbers a row are kept between two rounds."""
 SPREAD_ROWS = 4096
-MASS_ROWS = 20_000
-JUDGED_ROWS = 5_000
-JUDGED_SHOTS = 4_096
 BLOCK_NUMBERS = 1 << 20
 
 Logits = Callable[[Floats], Floats]
 Shares = tuple[Indices, Indices, Floats]
 
 
-class Pool(NamedTuple):
-    """What a classifier took from unlabelled pictures, and why.
-
-    Attributes
-    ----------
-    weight : float
-        lambda, from 0 (the pool is not used) to 1: how far the term differs between classes, in units of the classifier.
-    rows : int
-        Pictures in the pool, less those ``dropped``.
-    dropped : int
-        Pictures that are, bit for bit, a shot or an earlier picture of the pool.
-    mass : float
-        M: how many neighbours' worth of kin a picture has.
-    rows_a_class : float
-        N.
-    gain, error : float or None
-        By how much the pool improves the Brier score of the texts on the shots, and its standard error; None where M or N have decided.
-    coef, intercept : ndarray, shapes (C, d) and (C,), or None
-        Of the term; None with ``weight`` 0.
-    """
-
-    weight: float
-    rows: int
-    dropped: int
-    mass: float
-    rows_a_class: float
-    gain: float | None = None
-    error: float | None = None
-    coef: Doubles | None = None
-    intercept: Doubles | None = None
-
-    def explanation(self) -> str:
-        """Why it has its weight, in a sentence."""
-        seen = f"{self.rows} pictures, {self.rows_a_class:.1f} a class, cohesive mass {self.mass:.2f}"
-        if self.weight:
-            return f"the pool is used with weight {self.weight:.2f} of 1 ({seen})"
-        if self.gain is not None:
-            return f"the pool is not used: it would make the texts worse on the shots ({seen})"
-        return f"the pool is not used: too few pictures a class, or classes that do not stand apart ({seen})"
-
-
 class PoolTerm(Term):
-    """x·W_c + b_c of a :class:`Pool`, times the temperature of the classifier that it is added to."""
+    """x·W_c + b_c learnt from a pool, times the temperature of the classifier that it is added to."""
 
-    def __init__(self, pool: Pool, temperature: float) -> None:
-        self.pool, self.temperature = pool, temperature
+    def __init__(self, learnt: Linear, temperature: float) -> None:
+        self.learnt, self.temperature = learnt, temperature
 
     def linear(self, values: Values) -> Linear:
         """W and b; nothing is chosen."""
-        coef, intercept = self.pool.coef, self.pool.intercept
-        assert coef is not None and intercept is not None
-        return Linear(self.temperature * coef, self.temperature * intercept)
+        return Linear(self.temperature * self.learnt.coef, self.temperature * self.learnt.intercept)
 
     def held_out_logits(self, held_out: HeldOut, values: Values) -> Floats:
         """No shot has a label in it."""
@@ -166,106 +109,8 @@ class PoolRows:
         return unit_rows(np.asarray(rows, self.dtype), start)
 
 
-def trust(mass: float, rows_a_class: float, gain: float = 0.0) -> float:
-    """lambda, see the module: 0, where the pool is left alone, to 1."""
-    if gain < 0.0:
-        return 0.0
-    return float(np.clip((mass - 0.5) / 0.5, 0.0, 1.0) * np.clip((rows_a_class - 3.0) / 3.0, 0.0, 1.0))
-
-
-def pool_of(
-    rows: PoolRows,
-    logits: Logits,
-    *,
-    shots: tuple[Floats, Indices] | None,
-    moments: ClassMoments,
-    means: Doubles,
-    texts: Doubles,
-    has_text: NDArray[np.bool_],
-    logit_scale: float,
-    space: Any = None,
-) -> Pool:
-    """The term of a pool at the weight that it deserves.
-
-    Parameters
-    ----------
-    rows : PoolRows
-    logits : callable
-        Logits over temperature of the classifier, (n, C) of unit rows (n, d), as a new array.
-    shots : (ndarray (n, d), ndarray (n,)) or None
-        Unit rows and class numbers to judge the pool by. None: the class means.
-    moments : ClassMoments
-        Of the shots.
-    means, texts : ndarray, shape (C, d)
-        Complete, see :class:`~isomix.fewshot.support.Support`.
-    has_text : ndarray of bool, shape (C,)
-    logit_scale : float
-    space : fitted space or None
-        In which the cohesive mass is measured.
-    """
-    n_classes = len(means)
-    mass = pool_mass(rows, space)
-    share = min(len(rows), MASS_ROWS) / n_classes
-    weight = trust(mass, share)
-    gain = error = None
-    if weight:
-        both = has_text & (moments.counts > 0)
-        of_texts = np.asarray(GapMap.fit(texts[both], moments.means[both])(texts), np.float64)
-        some = np.zeros(0, np.intp) if shots is None else np.flatnonzero(has_text[shots[1]])
-        if shots is None or not len(some):
-            X, y = np.asarray(normalize_rows(moments.means[both], "mean images")), np.flatnonzero(both)
-        else:
-            some = some[evenly(len(some), JUDGED_SHOTS)]
-            X, y = shots[0][some], shots[1][some]
-        gain, error = _judged(rows, X, y, texts, of_texts, logit_scale)
-        weight = trust(mass, share, gain)
-    if not weight:
-        return Pool(0.0, len(rows), rows.dropped, mass, share, gain, error)
-    counts = moments.counts
-    prior = (counts[:, None] * means + TEXT_SHOTS * of_texts) / (counts + TEXT_SHOTS)[:, None]
-    coef, intercept, _ = class_term(rows, logits, prior, counts + TEXT_SHOTS, weight)
-    return Pool(weight, len(rows), rows.dropped, mass, share, gain, error, coef, intercept)
-
-
-def pool_mass(rows: PoolRows, space: Any = None) -> float:
-    """Cohesive mass M of at most 20,000 rows of a pool, evenly spaced; the median over at most 5,000 of them."""
-    if len(rows) < 4:
-        return 0.0
-    own = into_space(space, rows.take(evenly(len(rows), MASS_ROWS)))
-    if space is not None:
-        own = normalize_rows(own, "unlabelled in the space")
-    judged = evenly(len(own), JUDGED_ROWS)
-    k = min(NEIGHBORS, len(own) - 1)
-    cosines, found = search(own[judged], own, k + 1, normalize=False)
-    others = found != judged[:, None]
-    others[others.all(axis=1), -1] = False
-    shape = len(judged), k
-    background = Background.of([own]).thresholds(own[judged], within=True)
-    return median_mass(own, judged, found[others].reshape(shape), cosines[others].reshape(shape), background)
-
-
-def _judged(
-    rows: PoolRows, X: Floats, y: Indices, texts: Doubles, of_texts: Doubles, logit_scale: float
-) -> tuple[float, float]:
-    """Brier score of the texts less that of texts and pool: the mean over labelled pictures, and its standard error."""
-    scaled = logit_scale * texts
-
-    def start(U: Floats) -> Floats:
-        return np.asarray(U @ scaled.T.astype(U.dtype))
-
-    term = class_term(rows, start, of_texts, np.full(len(texts), TEXT_SHOTS), 1.0)
-    without = start(X)
-    gains = _brier(without, y) - _brier(without + term(X), y)
-    return float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-
-
-def _brier(logits: Floats, y: Indices) -> Doubles:
-    p = _softmax(np.array(logits, np.float64))
-    return np.asarray(np.einsum("ij,ij->i", p, p) - 2.0 * p[np.arange(len(y)), y])
-
-
-def _softmax(logits: Floats) -> Floats:
-    """In place."""
+def softmax(logits: Floats) -> Floats:
+    """Of every row, in place."""
     logits -= logits.max(axis=1, keepdims=True)
     np.exp(logits, out=logits)
     logits /= logits.sum(axis=1, keepdims=True)
@@ -344,8 +189,8 @@ def class_term(
     (C, d), n = prior.shape, len(rows)
     size, step = max(BLOCK_NUMBERS // C, 16), 1 + (n - 1) // SPREAD_ROWS
     second, spread = np.zeros((d, d)), 0.0
-    gaussians: _Gaussians | None = None
-    scale, known = 0.0, []
+    learnt, gaussians, scale = Linear(np.zeros((C, d)), np.zeros(C)), None, 0.0
+    known: list[Shares] = []
     for _ in range(ROUNDS):
         shares, sums = np.zeros(C), np.zeros((C, d))
         kept: list[Shares] = []
@@ -357,17 +202,18 @@ def class_term(
                 second += U.T @ U
             else:
                 logits += U.dtype.type(scale) * gaussians(U, known[b])
-            R = _softmax(logits)
+            R = softmax(logits)
             shares += R.sum(axis=0, dtype=np.float64)
             sums += R.T @ U
-            i, c = np.nonzero(R > least_share)
+            i, c = np.nonzero(least_share < R)
             kept.append((i.astype(np.int32), c.astype(np.int32), R[i, c]))
             of_sample = (i + first) % step == 0
             offset = -first % step
-            sample.append((U[offset::step], ((i[of_sample] - offset) // step, c[of_sample], R[i, c][of_sample])))
+            some = U[offset::step].copy()  # a view would keep the whole block
+            sample.append((some, ((i[of_sample] - offset) // step, c[of_sample], R[i, c][of_sample])))
         known = kept
         gaussians = _Gaussians.of(second, n, shares, sums, prior, counts)
         deviations = np.concatenate([gaussians(U, of).std(axis=1) for U, of in sample if len(U)])
         scale = weight * spread / max(float(deviations.mean()), 1e-300)
-    assert gaussians is not None
-    return gaussians.linear(scale)
+        learnt = gaussians.linear(scale)
+    return learnt

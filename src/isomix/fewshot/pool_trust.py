@@ -1,0 +1,231 @@
+"""How far a pool of unlabelled pictures is trusted: lambda, the weight of its term, from 0 to 1.
+
+A pool may hold pictures of no class. Shots and texts tell how many: t(x) = max_c x·t_c over the texts is about as large for a
+picture of a class in the pool as for a shot, whose label it does not use, and smaller for most strangers. So the share of
+**members** is at most P(t ≥ the median of the shots') in the pool, over ½: the estimate of a mixture's proportion by the ratio of
+tails (Blanchard, Lee and Scott, *Semi-supervised novelty detection*, JMLR 2010), at one threshold.
+
+lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1) · clip(gain / error, 0, 1)
+
+- M: cohesive mass (:func:`isomix.neighbors.kinship.cohesive_mass`), the median over the pool's pictures above that threshold: strangers
+  that stand in clusters of their own say nothing about the classes.
+- N: members a class.
+- gain: by how much the pool improves the Brier score of the texts on the shots, as labelled pictures that had no part in it, and its
+  standard error. A classifier that was loaded has no shots: then their class means are judged, which object less readily.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isomix._arrays import Doubles, Floats, Indices
+from isomix.fewshot.imputation import GapMap
+from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.pool import Logits, PoolRows, class_term, softmax
+from isomix.fewshot.support import into_space
+from isomix.fewshot.terms import Linear
+from isomix.linalg import normalize_rows
+from isomix.neighbors import search
+from isomix.neighbors.kinship import NEIGHBORS, Background, evenly, median_mass
+
+__all__ = ["Judges", "Pool", "pool_of", "trust"]
+
+LEAST_MASS, LEAST_ROWS_A_CLASS = 0.5, 3.0
+"""Up to which lambda is 0; it is 1 from twice as much."""
+TEXT_SHOTS = 2.0
+"""What a text is worth, in pictures of its class."""
+MASS_ROWS = 20_000
+JUDGED_ROWS = 5_000
+JUDGED_SHOTS = 4_096
+
+
+class Pool(NamedTuple):
+    """What a classifier took from unlabelled pictures, and why.
+
+    Attributes
+    ----------
+    weight : float
+        lambda, from 0 (the pool is not used) to 1: how far the term differs between classes, in units of the classifier.
+    rows : int
+        Pictures in the pool, less those ``dropped``.
+    dropped : int
+        Pictures that are, bit for bit, a shot or an earlier picture of the pool.
+    members : float
+        Estimated share of pictures that belong to some class.
+    mass : float
+        M: how many neighbours' worth of kin a picture of a class has.
+    rows_a_class : float
+        N.
+    gain, error : float or None
+        By how much the pool improves the Brier score of the texts on the shots, and its standard error; None where M or N have
+        decided.
+    term : Linear or None
+        Added to the classifier's logits over temperature; None with ``weight`` 0.
+    """
+
+    weight: float
+    rows: int
+    dropped: int
+    members: float
+    mass: float
+    rows_a_class: float
+    gain: float | None = None
+    error: float | None = None
+    term: Linear | None = None
+
+    def explanation(self) -> str:
+        """How far it is trusted and why, in a sentence."""
+        seen = f"{self.rows} pictures, {self.members:.0%} of them of a class, {self.rows_a_class:.1f} a class"
+        seen += f", cohesive mass {self.mass:.2f}"
+        if self.gain is not None:
+            seen += f", gain on the shots {self.gain:+.3f} ± {self.error:.3f}"
+        if self.weight:
+            return f"the pool is used with weight {self.weight:.2f} of 1 ({seen})"
+        if not self.rows:
+            return "the pool is not used: it holds no picture that is not a shot"
+        if self.rows_a_class <= LEAST_ROWS_A_CLASS:
+            return f"the pool is not used: more than {LEAST_ROWS_A_CLASS:g} pictures a class are needed ({seen})"
+        if self.mass <= LEAST_MASS:
+            return f"the pool is not used: its pictures do not stand in groups, mass {LEAST_MASS:g} is needed ({seen})"
+        return f"the pool is not used: with it, the texts are no better on the shots ({seen})"
+
+
+class Judges(NamedTuple):
+    """Labelled pictures by which a pool is judged.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, d)
+        Unit rows.
+    y : ndarray, shape (n,)
+        Class numbers.
+    likeness : ndarray, shape (n,)
+        Largest cosine with a text.
+    """
+
+    X: Floats
+    y: Indices
+    likeness: Floats
+
+    @classmethod
+    def of(
+        cls, shots: tuple[Floats, Indices] | None, moments: ClassMoments, texts: Doubles, has_text: NDArray[np.bool_]
+    ) -> Judges:
+        """Shots of classes with text, or the means of these classes, where there are no shots."""
+        known = texts[has_text]
+        some = np.zeros(0, np.intp) if shots is None else np.flatnonzero(has_text[shots[1]])
+        if shots is not None and len(some):
+            some = some[evenly(len(some), JUDGED_SHOTS)]
+            X, y = shots[0][some], shots[1][some]
+            return cls(X, y, likeness(X, known))
+        both = has_text & (moments.counts > 0)
+        means = moments.means[both]  # of a mean that is no unit row the cosine is the mean of its pictures' cosines
+        return cls(normalize_rows(means, "mean images"), np.flatnonzero(both), likeness(means, known))
+
+
+def likeness(X: Floats, texts: Doubles) -> Floats:
+    """t(x) = max_c x·t_c; (n,)."""
+    return np.asarray((X @ texts.T.astype(X.dtype)).max(axis=1))
+
+
+def trust(mass: float, rows_a_class: float, gain: float | None = None, error: float = 0.0) -> float:
+    """lambda, see the module; without ``gain`` the largest that it can be."""
+    weight = float(np.clip((mass - LEAST_MASS) / LEAST_MASS, 0.0, 1.0))
+    weight *= float(np.clip((rows_a_class - LEAST_ROWS_A_CLASS) / LEAST_ROWS_A_CLASS, 0.0, 1.0))
+    if gain is None or not weight:
+        return weight
+    return weight * float(np.clip(gain / max(error, 1e-12), 0.0, 1.0))
+
+
+def pool_of(
+    rows: PoolRows,
+    logits: Logits,
+    *,
+    shots: tuple[Floats, Indices] | None,
+    moments: ClassMoments,
+    means: Doubles,
+    texts: Doubles,
+    has_text: NDArray[np.bool_],
+    logit_scale: float,
+    space: Any = None,
+) -> Pool:
+    """The term of a pool at the weight that it deserves.
+
+    Parameters
+    ----------
+    rows : PoolRows
+    logits : callable
+        Logits over temperature of the classifier, (n, C) of unit rows (n, d), as a new array.
+    shots : (ndarray (n, d), ndarray (n,)) or None
+        Unit rows and class numbers to judge the pool by. None: the class means.
+    moments : ClassMoments
+        Of the shots.
+    means, texts : ndarray, shape (C, d)
+        Complete, see :class:`~isomix.fewshot.support.Support`.
+    has_text : ndarray of bool, shape (C,)
+    logit_scale : float
+    space : fitted space or None
+        In which the cohesive mass is measured.
+    """
+    judges = Judges.of(shots, moments, texts, has_text)
+    members, mass = members_and_mass(rows, texts[has_text], float(np.median(judges.likeness)), space)
+    rows_a_class = members * len(rows) / len(means)
+    found = Pool(trust(mass, rows_a_class), len(rows), rows.dropped, members, mass, rows_a_class)
+    if not found.weight:
+        return found
+    both = has_text & (moments.counts > 0)
+    of_texts = np.asarray(GapMap.fit(texts[both], moments.means[both])(texts), np.float64)
+    gain, error = _gain(rows, judges, texts, of_texts, logit_scale)
+    weight = trust(mass, rows_a_class, gain, error)
+    found = found._replace(weight=weight, gain=gain, error=error)
+    if not weight:
+        return found
+    counts = moments.counts
+    prior = (counts[:, None] * means + TEXT_SHOTS * of_texts) / (counts + TEXT_SHOTS)[:, None]
+    return found._replace(term=class_term(rows, logits, prior, counts + TEXT_SHOTS, weight))
+
+
+def members_and_mass(rows: PoolRows, texts: Doubles, threshold: float, space: Any = None) -> tuple[float, float]:
+    """Share of members and cohesive mass M of at most 20,000 rows of a pool, evenly spaced.
+
+    M is the median over at most 5,000 of those that are at least as like to a text as ``threshold``, the median of the shots'.
+    """
+    if not len(rows):
+        return 0.0, 0.0
+    own = rows.take(evenly(len(rows), MASS_ROWS))
+    like = np.flatnonzero(likeness(own, texts) >= threshold)
+    members = min(2.0 * len(like) / len(own), 1.0)
+    if len(own) < 4 or not len(like):
+        return members, 0.0
+    own = into_space(space, own)
+    if space is not None:
+        own = normalize_rows(own, "unlabelled in the space")
+    judged = like[evenly(len(like), JUDGED_ROWS)]
+    k = min(NEIGHBORS, len(own) - 1)
+    cosines, found = search(own[judged], own, k + 1, normalize=False)
+    others = found != judged[:, None]
+    others[others.all(axis=1), -1] = False
+    shape = len(judged), k
+    background = Background.of([own]).thresholds(own[judged], within=True)
+    return members, median_mass(own, judged, found[others].reshape(shape), cosines[others].reshape(shape), background)
+
+
+def _gain(rows: PoolRows, judges: Judges, texts: Doubles, of_texts: Doubles, logit_scale: float) -> tuple[float, float]:
+    """Brier score of the texts less that of texts and pool: the mean over the judges, and its standard error."""
+    scaled = logit_scale * texts
+
+    def start(U: Floats) -> Floats:
+        return np.asarray(U @ scaled.T.astype(U.dtype))
+
+    term = class_term(rows, start, of_texts, np.full(len(texts), TEXT_SHOTS), 1.0)
+    without = start(judges.X)
+    gains = _brier(without, judges.y) - _brier(without + term(judges.X), judges.y)
+    return float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
+
+
+def _brier(logits: Floats, y: Indices) -> Doubles:
+    p = softmax(np.array(logits, np.float64))
+    return np.asarray(np.einsum("ij,ij->i", p, p) - 2.0 * p[np.arange(len(y)), y])
