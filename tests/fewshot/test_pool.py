@@ -108,12 +108,30 @@ def test_the_mass_is_that_of_all_neighbours():
     near = np.argsort(-S, axis=1)[:, :10]
     gram = np.einsum("ijd,ikd->ijk", U[near], U[near])
     masses = cohesive_mass(np.take_along_axis(S, near, 1), gram, Background.of([U]).thresholds(U, within=True))
-    assert pool_mass(PoolRows(U, 16)) == pytest.approx(float(np.median(masses)))
-    assert pool_mass(PoolRows(U[:3], 16)) == 0.0
+    everything = U[:1], np.full(4, -1.0)  # any text, and shots that are less like it than all rows
+    assert members_and_mass(PoolRows(U, 16), *everything) == (1.0, pytest.approx(float(np.median(masses))))
+    assert members_and_mass(PoolRows(U[:3], 16), *everything) == (1.0, 0.0)
+    assert members_and_mass(PoolRows(U[:0], 16), *everything) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("count", [0, 100, 400])
+def test_strangers_are_not_counted_and_not_looked_at(count):
+    """Members of 16 classes in 64 dimensions, and strangers in clusters tighter than theirs."""
+    rng = np.random.default_rng(3)
+    T = np.asarray(normalize_rows(rng.normal(size=(16, 64))))
+    U = np.asarray(normalize_rows(np.repeat(T, 25, axis=0) + 0.15 * rng.normal(size=(400, 64))))
+    few = np.asarray(normalize_rows(np.repeat(T, 8, axis=0) + 0.15 * rng.normal(size=(128, 64))))
+    centres = rng.normal(size=(10, 64))
+    strangers = np.repeat(centres - (centres @ T.T) @ np.linalg.pinv(T).T, count // 10, axis=0)
+    pool = np.concatenate([U, normalize_rows(strangers + 0.05 * rng.normal(size=strangers.shape)) if count else U[:0]])
+    members, mass = members_and_mass(PoolRows(pool, 64), T, (few @ T.T).max(axis=1))
+    assert members == pytest.approx(400 / (400 + count), rel=0.15)
+    alone = members_and_mass(PoolRows(U, 64), T, (few @ T.T).max(axis=1))[1]
+    assert mass == pytest.approx(alone, rel=1e-6)
 
 
 def test_trust():
-    assert trust(2.0, 10.0, 0.0) == 1.0
+    assert trust(2.0, 10.0) == trust(2.0, 10.0, 0.0) == 1.0
     assert trust(0.75, 4.5) == pytest.approx(0.25)
     assert trust(0.5, 10.0) == trust(2.0, 3.0) == trust(2.0, 10.0, -0.001) == 0.0
 
@@ -145,7 +163,7 @@ def test_calibrated_logits_keep_their_temperature(task):
     assert fitted.temperature_ == without.temperature_ != 1.0
     pool = fitted.pool_
     added = (fitted.logits(U) - without.logits(U)) / fitted.temperature_
-    np.testing.assert_allclose(added, U @ pool.coef.T + pool.intercept, atol=1e-9)
+    np.testing.assert_allclose(added, U @ pool.term.coef.T + pool.term.intercept, atol=1e-9)
     # lambda 1: the term differs between classes as much as the classifier, but that here each row is among its means
     ratio = added.std(1).mean() / (without.logits(U) / fitted.temperature_).std(1).mean()
     assert ratio == pytest.approx(pool.weight, rel=0.1)
@@ -205,7 +223,7 @@ def test_a_file_has_the_pool_and_takes_another(task, tmp_path):
     fitted.save(tmp_path / "with.safetensors")
     loaded = load_classifier(tmp_path / "with.safetensors")
     np.testing.assert_array_equal(loaded.logits(U), fitted.logits(U))
-    assert loaded.pool_[:7] == fitted.pool_[:7]
+    assert loaded.pool_[:-1] == fitted.pool_[:-1]
     without = ProjectAndMix(calibrate=True).fit(X, y, text=T)
     without.save(tmp_path / "without.safetensors")
     assert "pool" not in read_document(tmp_path / "without.safetensors", "classifier").parameters

@@ -214,7 +214,14 @@ _TEMPLATE = "Sentence around a class name, with {}."
 _SEED = "Of what is drawn at random: same seed, same figures."
 
 Classifier = Annotated[str, typer.Option("--method", help=_CLASSIFIER)]
-Classifiers = Annotated[list[str] | None, typer.Option("--method", help=f"{_CLASSIFIER} {SEVERAL}", show_default="all")]
+Classifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help=f"{_CLASSIFIER} With +pool behind it, it learns from the test pictures without their labels. {SEVERAL}",
+        show_default="all",
+    ),
+]
 Template = Annotated[str | None, typer.Option("--template", help=_TEMPLATE, show_default="the model's own")]
 Templates = Annotated[
     list[str] | None, typer.Option("--template", help=f"{_TEMPLATE} {SEVERAL}", show_default="the model's own")

@@ -1,17 +1,15 @@
 """How far a pool of unlabelled pictures is trusted: lambda, the weight of its term, from 0 to 1.
 
-A pool may hold pictures of no class. Shots and texts tell how many: t(x) = max_c x·t_c over the texts is about as large for a
-picture of a class in the pool as for a shot, whose label it does not use, and smaller for most strangers. So the share of
-**members** is at most P(t ≥ the median of the shots') in the pool, over ½: the estimate of a mixture's proportion by the ratio of
-tails (Blanchard, Lee and Scott, *Semi-supervised novelty detection*, JMLR 2010), at one threshold.
+**Members.** A pool may hold strangers, pictures of no class. Shots and texts tell them: t(x) = max_c x·t_c over the texts does not use
+a label, so it is distributed alike over shots and over pictures of the classes in the pool; strangers are mostly below. With q the
+lower quartile of the shots', the share of members is P(t ≥ q) in the pool over P(t ≥ q) among the shots: the proportion of a mixture
+by a ratio of tails (Blanchard, Lee and Scott, *Semi-supervised novelty detection*, JMLR 2010), at one threshold.
 
-lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1) · clip(gain / error, 0, 1)
-
-- M: cohesive mass (:func:`isomix.neighbors.kinship.cohesive_mass`), the median over the pool's pictures above that threshold: strangers
-  that stand in clusters of their own say nothing about the classes.
-- N: members a class.
-- gain: by how much the pool improves the Brier score of the texts on the shots, as labelled pictures that had no part in it, and its
-  standard error. A classifier that was loaded has no shots: then their class means are judged, which object less readily.
+**Trust.** lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1), with N the members a class and M the cohesive mass
+(:func:`isomix.neighbors.kinship.cohesive_mass`) of the pictures with t ≥ q among themselves, because strangers that stand in groups say
+nothing about the classes; and 0 when the shots object, as labelled pictures that had no part in it: texts plus a pool term started
+from the texts alone have a worse Brier score on the shots than the texts. A classifier that was loaded has no shots: then its class
+means are judged, which object less readily.
 """
 
 from __future__ import annotations
@@ -35,6 +33,7 @@ __all__ = ["Judges", "Pool", "pool_of", "trust"]
 
 LEAST_MASS, LEAST_ROWS_A_CLASS = 0.5, 3.0
 """Up to which lambda is 0; it is 1 from twice as much."""
+MEMBER_QUANTILE = 0.25
 TEXT_SHOTS = 2.0
 """What a text is worth, in pictures of its class."""
 MASS_ROWS = 20_000
@@ -84,13 +83,11 @@ class Pool(NamedTuple):
             seen += f", gain on the shots {self.gain:+.3f} ± {self.error:.3f}"
         if self.weight:
             return f"the pool is used with weight {self.weight:.2f} of 1 ({seen})"
-        if not self.rows:
-            return "the pool is not used: it holds no picture that is not a shot"
         if self.rows_a_class <= LEAST_ROWS_A_CLASS:
             return f"the pool is not used: more than {LEAST_ROWS_A_CLASS:g} pictures a class are needed ({seen})"
         if self.mass <= LEAST_MASS:
             return f"the pool is not used: its pictures do not stand in groups, mass {LEAST_MASS:g} is needed ({seen})"
-        return f"the pool is not used: with it, the texts are no better on the shots ({seen})"
+        return f"the pool is not used: it would make the texts worse on the shots ({seen})"
 
 
 class Judges(NamedTuple):
@@ -131,13 +128,13 @@ def likeness(X: Floats, texts: Doubles) -> Floats:
     return np.asarray((X @ texts.T.astype(X.dtype)).max(axis=1))
 
 
-def trust(mass: float, rows_a_class: float, gain: float | None = None, error: float = 0.0) -> float:
+def trust(mass: float, rows_a_class: float, gain: float | None = None) -> float:
     """lambda, see the module; without ``gain`` the largest that it can be."""
-    weight = float(np.clip((mass - LEAST_MASS) / LEAST_MASS, 0.0, 1.0))
-    weight *= float(np.clip((rows_a_class - LEAST_ROWS_A_CLASS) / LEAST_ROWS_A_CLASS, 0.0, 1.0))
-    if gain is None or not weight:
-        return weight
-    return weight * float(np.clip(gain / max(error, 1e-12), 0.0, 1.0))
+    if gain is not None and gain < 0.0:
+        return 0.0
+    mass = (mass - LEAST_MASS) / LEAST_MASS
+    rows_a_class = (rows_a_class - LEAST_ROWS_A_CLASS) / LEAST_ROWS_A_CLASS
+    return float(np.clip(mass, 0.0, 1.0) * np.clip(rows_a_class, 0.0, 1.0))
 
 
 def pool_of(
@@ -171,7 +168,7 @@ def pool_of(
         In which the cohesive mass is measured.
     """
     judges = Judges.of(shots, moments, texts, has_text)
-    members, mass = members_and_mass(rows, texts[has_text], float(np.median(judges.likeness)), space)
+    members, mass = members_and_mass(rows, texts[has_text], judges.likeness, space)
     rows_a_class = members * len(rows) / len(means)
     found = Pool(trust(mass, rows_a_class), len(rows), rows.dropped, members, mass, rows_a_class)
     if not found.weight:
@@ -179,7 +176,7 @@ def pool_of(
     both = has_text & (moments.counts > 0)
     of_texts = np.asarray(GapMap.fit(texts[both], moments.means[both])(texts), np.float64)
     gain, error = _gain(rows, judges, texts, of_texts, logit_scale)
-    weight = trust(mass, rows_a_class, gain, error)
+    weight = trust(mass, rows_a_class, gain)
     found = found._replace(weight=weight, gain=gain, error=error)
     if not weight:
         return found
@@ -188,22 +185,32 @@ def pool_of(
     return found._replace(term=class_term(rows, logits, prior, counts + TEXT_SHOTS, weight))
 
 
-def members_and_mass(rows: PoolRows, texts: Doubles, threshold: float, space: Any = None) -> tuple[float, float]:
-    """Share of members and cohesive mass M of at most 20,000 rows of a pool, evenly spaced.
+def members_and_mass(rows: PoolRows, texts: Doubles, likenesses: Floats, space: Any = None) -> tuple[float, float]:
+    """Share of members, and cohesive mass M among them.
 
-    M is the median over at most 5,000 of those that are at least as like to a text as ``threshold``, the median of the shots'.
+    Both of at most 20,000 rows of the pool, evenly spaced; M is the median over at most 5,000 of them.
+
+    Parameters
+    ----------
+    rows : PoolRows
+    texts : ndarray, shape (C, d)
+        Unit rows.
+    likenesses : ndarray, shape (n,)
+        Of labelled pictures.
+    space : fitted space or None
     """
     if not len(rows):
         return 0.0, 0.0
     own = rows.take(evenly(len(rows), MASS_ROWS))
-    like = np.flatnonzero(likeness(own, texts) >= threshold)
-    members = min(2.0 * len(like) / len(own), 1.0)
-    if len(own) < 4 or not len(like):
+    threshold = np.quantile(likenesses, MEMBER_QUANTILE)
+    like = likeness(own, texts) >= threshold
+    members = min(float(like.mean() / (likenesses >= threshold).mean()), 1.0)
+    own = own[like]
+    if len(own) < 4:
         return members, 0.0
-    own = into_space(space, own)
     if space is not None:
-        own = normalize_rows(own, "unlabelled in the space")
-    judged = like[evenly(len(like), JUDGED_ROWS)]
+        own = normalize_rows(into_space(space, own), "unlabelled in the space")
+    judged = evenly(len(own), JUDGED_ROWS)
     k = min(NEIGHBORS, len(own) - 1)
     cosines, found = search(own[judged], own, k + 1, normalize=False)
     others = found != judged[:, None]
