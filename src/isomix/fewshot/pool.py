@@ -16,12 +16,13 @@ classifier in the place of its text term and without its neighbour term. Leaving
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isomix._arrays import Doubles, Floats, Indices, as_matrix, blocks, working_dtype
+from isomix._arrays import Doubles, Floats, Indices, as_matrix, bit_sums, blocks, working_dtype
 from isomix.fewshot.held_out import HeldOut
 from isomix.fewshot.inputs import unit_rows
 from isomix.fewshot.terms import Linear, Term
@@ -66,6 +67,11 @@ class PoolRows:
     shots : ndarray, shape (n, d), or None
         Shots, as they were given.
 
+    Attributes
+    ----------
+    dropped : int
+        Pictures that are, bit for bit, a shot, or came before.
+
     Raises
     ------
     InputError
@@ -79,22 +85,24 @@ class PoolRows:
         self._array, self.dtype = array, working_dtype(array.dtype)
         # As they were given: unit rows of two calls may differ in the last digit.
         dtype = self.dtype if shots is None else shots.dtype
-        seen = set() if shots is None else {hash(row.tobytes()) for row in shots + 0.0}  # -0.0 becomes 0.0
-        kept: list[int] = []
+        sums = np.empty(len(array), np.uint64)
         for part in blocks(len(array), 4096):
-            for i, row in enumerate(array[part].astype(dtype) + dtype.type(0.0), part.start):
-                if (key := hash(row.tobytes())) not in seen:
-                    seen.add(key)
-                    kept.append(i)
-        self.numbers = np.array(kept, np.intp)
+            sums[part] = bit_sums(array[part].astype(dtype))
+        known, first = np.unique(sums, return_index=True)
+        if shots is not None:
+            first = first[~np.isin(known, bit_sums(shots))]
+        self.numbers = np.sort(first)
+        self.dropped = len(array) - len(first)
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @property
-    def dropped(self) -> int:
-        """Pictures that are a shot, or came before."""
-        return len(self._array) - len(self.numbers)
+    def some(self, most: int) -> PoolRows:
+        """At most so many of the rows, at random, but the same ones every time."""
+        fewer = copy(self)
+        if len(self) > most:
+            fewer.numbers = np.sort(np.random.default_rng(0).choice(self.numbers, most, replace=False))
+        return fewer
 
     def take(self, rows: Indices) -> Floats:
         """Some of the rows."""
@@ -203,7 +211,7 @@ def class_term(
             else:
                 logits += U.dtype.type(scale) * gaussians(U, known[b])
             R = softmax(logits)
-            shares += R.sum(axis=0, dtype=np.float64)
+            shares += np.ones(len(R), R.dtype) @ R
             sums += R.T @ U
             i, c = np.nonzero(least_share < R)
             kept.append((i.astype(np.int32), c.astype(np.int32), R[i, c]))

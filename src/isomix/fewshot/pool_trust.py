@@ -36,7 +36,8 @@ LEAST_MASS, LEAST_ROWS_A_CLASS = 0.5, 3.0
 MEMBER_QUANTILE = 0.25
 TEXT_SHOTS = 2.0
 """What a text is worth, in pictures of its class."""
-MASS_ROWS = 20_000
+TRUST_ROWS = 20_000
+"""Of a larger pool so many rows say how far it is trusted."""
 JUDGED_ROWS = 5_000
 JUDGED_SHOTS = 4_096
 
@@ -167,15 +168,15 @@ def pool_of(
     space : fitted space or None
         In which the cohesive mass is measured.
     """
-    judges = Judges.of(shots, moments, texts, has_text)
-    members, mass = members_and_mass(rows, texts[has_text], judges.likeness, space)
+    judges, some = Judges.of(shots, moments, texts, has_text), rows.some(TRUST_ROWS)
+    members, mass = members_and_mass(some, texts[has_text], judges.likeness, space)
     rows_a_class = members * len(rows) / len(means)
     found = Pool(trust(mass, rows_a_class), len(rows), rows.dropped, members, mass, rows_a_class)
     if not found.weight:
         return found
     both = has_text & (moments.counts > 0)
     of_texts = np.asarray(GapMap.fit(texts[both], moments.means[both])(texts), np.float64)
-    gain, error = _gain(rows, judges, texts, of_texts, logit_scale)
+    gain, error = _gain(some, judges, texts, of_texts, logit_scale)
     weight = trust(mass, rows_a_class, gain)
     found = found._replace(weight=weight, gain=gain, error=error)
     if not weight:
@@ -186,9 +187,7 @@ def pool_of(
 
 
 def members_and_mass(rows: PoolRows, texts: Doubles, likenesses: Floats, space: Any = None) -> tuple[float, float]:
-    """Share of members, and cohesive mass M among them.
-
-    Both of at most 20,000 rows of the pool, evenly spaced; M is the median over at most 5,000 of them.
+    """Share of members of a pool, and cohesive mass M among them, the median over at most 5,000.
 
     Parameters
     ----------
@@ -201,7 +200,7 @@ def members_and_mass(rows: PoolRows, texts: Doubles, likenesses: Floats, space: 
     """
     if not len(rows):
         return 0.0, 0.0
-    own = rows.take(evenly(len(rows), MASS_ROWS))
+    own = rows.take(np.arange(len(rows)))
     threshold = np.quantile(likenesses, MEMBER_QUANTILE)
     like = likeness(own, texts) >= threshold
     members = min(float(like.mean() / (likenesses >= threshold).mean()), 1.0)
