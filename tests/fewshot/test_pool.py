@@ -12,7 +12,7 @@ from isomix._documents import read_document
 from isomix.errors import InputError, IsomixWarning
 from isomix.fewshot import CLASSIFIERS, GDA, LDA, MixedPrototypes, ProjectAndMix, TextAlignedPrototypes, load_classifier
 from isomix.fewshot.pool import ROUNDS, SHRINKAGE, PoolRows, class_term
-from isomix.fewshot.pool_trust import members_and_mass, trust
+from isomix.fewshot.pool_trust import Members, pool_mass, trust
 from isomix.linalg import normalize_rows
 from isomix.neighbors.kinship import Background, cohesive_mass
 from isomix.spaces import TextPCA
@@ -108,10 +108,9 @@ def test_the_mass_is_that_of_all_neighbours():
     near = np.argsort(-S, axis=1)[:, :10]
     gram = np.einsum("ijd,ikd->ijk", U[near], U[near])
     masses = cohesive_mass(np.take_along_axis(S, near, 1), gram, Background.of([U]).thresholds(U, within=True))
-    everything = U[:1], np.full(4, -1.0)  # any text, and shots that are less like it than all rows
-    assert members_and_mass(PoolRows(U, 16), *everything) == (1.0, pytest.approx(float(np.median(masses))))
-    assert members_and_mass(PoolRows(U[:3], 16), *everything) == (1.0, 0.0)
-    assert members_and_mass(PoolRows(U[:0], 16), *everything) == (0.0, 0.0)
+    everything = np.ones(len(U), bool)
+    assert pool_mass(PoolRows(U, 16), everything) == pytest.approx(float(np.median(masses)))
+    assert pool_mass(PoolRows(U[:3], 16), everything[:3]) == 0.0
 
 
 @pytest.mark.parametrize("count", [0, 100, 400])
@@ -124,10 +123,24 @@ def test_strangers_are_not_counted_and_not_looked_at(count):
     centres = rng.normal(size=(10, 64))
     strangers = np.repeat(centres - (centres @ T.T) @ np.linalg.pinv(T).T, count // 10, axis=0)
     pool = np.concatenate([U, normalize_rows(strangers + 0.05 * rng.normal(size=strangers.shape)) if count else U[:0]])
-    members, mass = members_and_mass(PoolRows(pool, 64), T, (few @ T.T).max(axis=1))
-    assert members == pytest.approx(400 / (400 + count), rel=0.15)
-    alone = members_and_mass(PoolRows(U, 64), T, (few @ T.T).max(axis=1))[1]
+    like = (pool @ T.T).max(axis=1)
+    members = Members.of(like, (few @ T.T).max(axis=1))
+    assert members.share == pytest.approx(400 / (400 + count), rel=0.15)
+    mass, alone = (pool_mass(PoolRows(rows, 64), like[: len(rows)] >= members.threshold) for rows in (pool, U))
     assert mass == pytest.approx(alone, rel=1e-6)
+    assert members.below == pytest.approx(100 / (100 + count), rel=0.3)
+    if count:
+        np.testing.assert_array_equal(members.weights(like)[400:], members.below)
+
+
+def test_rows_that_count_nothing_are_not_there(task):
+    *_, T, U = task
+    whole, halves = PoolRows(U, 16), PoolRows(U, 16)
+    halves.weights = np.where(np.arange(len(U)) % 2, 1.0, 0.0)
+    kept = PoolRows(U[1::2], 16)
+    terms = [class_term(rows, lambda b: 20 * b @ T.T, T, np.full(5, 3.0), 1.0) for rows in (halves, kept, whole)]
+    np.testing.assert_allclose(terms[0].coef, terms[1].coef, atol=1e-10)
+    assert np.abs(terms[0].coef - terms[2].coef).max() > 1e-3
 
 
 def test_trust():

@@ -71,6 +71,8 @@ class PoolRows:
     ----------
     dropped : int
         Pictures that are, bit for bit, a shot, or came before.
+    weights : ndarray, shape (m,), or None
+        How much each counts, from 0 to 1; None: all do.
 
     Raises
     ------
@@ -93,13 +95,15 @@ class PoolRows:
             first = first[~np.isin(known, bit_sums(shots))]
         self.numbers = np.sort(first)
         self.dropped = len(array) - len(first)
+        self.weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def some(self, most: int) -> PoolRows:
-        """At most so many of the rows, at random, but the same ones every time."""
+        """At most so many of the rows, at random, but the same ones every time; without weights."""
         fewer = copy(self)
+        fewer.weights = None
         if len(self) > most:
             fewer.numbers = np.sort(np.random.default_rng(0).choice(self.numbers, most, replace=False))
         return fewer
@@ -136,8 +140,10 @@ class _Gaussians(NamedTuple):
     mean_square: float
 
     @classmethod
-    def of(cls, second: Doubles, n: int, shares: Doubles, sums: Doubles, prior: Doubles, counts: Doubles) -> _Gaussians:
-        """From Σ u uᵀ of n rows, shares (C,) and sums (C, d) of the classes, and their prior means and counts."""
+    def of(
+        cls, second: Doubles, n: float, shares: Doubles, sums: Doubles, prior: Doubles, counts: Doubles
+    ) -> _Gaussians:
+        """From Σ u uᵀ of rows that count n in all, shares (C,) and sums (C, d) of the classes, and their prior means and counts."""
         d = len(second)
         totals = counts + shares
         means = (counts[:, None] * prior + sums) / totals[:, None]
@@ -194,34 +200,38 @@ def class_term(
     least_share : float
         See ``LEAST_SHARE``.
     """
-    (C, d), n = prior.shape, len(rows)
-    size, step = max(BLOCK_NUMBERS // C, 16), 1 + (n - 1) // SPREAD_ROWS
+    C, d = prior.shape
+    n = float(len(rows) if rows.weights is None else rows.weights.sum(dtype=np.float64))
+    size, step = max(BLOCK_NUMBERS // C, 16), 1 + (len(rows) - 1) // SPREAD_ROWS
     second, spread = np.zeros((d, d)), 0.0
     learnt, gaussians, scale = Linear(np.zeros((C, d)), np.zeros(C)), None, 0.0
     known: list[Shares] = []
     for _ in range(ROUNDS):
         shares, sums = np.zeros(C), np.zeros((C, d))
         kept: list[Shares] = []
-        sample: list[tuple[Floats, Shares]] = []
+        sample: list[tuple[Floats, Floats, Shares]] = []
         for b, (first, U) in enumerate(rows.blocks(size)):
             logits = start(U)
+            weights = np.ones(len(U), U.dtype) if rows.weights is None else rows.weights[first : first + len(U)]
             if gaussians is None:
-                spread += float(logits.std(axis=1).sum()) / n
-                second += U.T @ U
+                spread += float(weights @ logits.std(axis=1)) / n
+                second += (U.T * weights) @ U
             else:
                 logits += U.dtype.type(scale) * gaussians(U, known[b])
             R = softmax(logits)
+            R *= weights[:, None]
             shares += np.ones(len(R), R.dtype) @ R
             sums += R.T @ U
             i, c = np.nonzero(least_share < R)
             kept.append((i.astype(np.int32), c.astype(np.int32), R[i, c]))
             of_sample = (i + first) % step == 0
             offset = -first % step
-            some = U[offset::step].copy()  # a view would keep the whole block
-            sample.append((some, ((i[of_sample] - offset) // step, c[of_sample], R[i, c][of_sample])))
+            of = (i[of_sample] - offset) // step, c[of_sample], R[i, c][of_sample]
+            sample.append((U[offset::step].copy(), weights[offset::step], of))  # a view would keep the whole block
         known = kept
         gaussians = _Gaussians.of(second, n, shares, sums, prior, counts)
-        deviations = np.concatenate([gaussians(U, of).std(axis=1) for U, of in sample if len(U)])
-        scale = weight * spread / max(float(deviations.mean()), 1e-300)
+        deviation = sum(float(w @ gaussians(U, of).std(axis=1)) for U, w, of in sample)
+        deviation /= sum(float(w.sum(dtype=np.float64)) for _, w, _ in sample)
+        scale = weight * spread / max(deviation, 1e-300)
         learnt = gaussians.linear(scale)
     return learnt

@@ -3,7 +3,8 @@
 **Members.** A pool may hold strangers, pictures of no class. Shots and texts tell them: t(x) = max_c x·t_c over the texts does not use
 a label, so it is distributed alike over shots and over pictures of the classes in the pool; strangers are mostly below. With q the
 lower quartile of the shots', the share of members is P(t ≥ q) in the pool over P(t ≥ q) among the shots: the proportion of a mixture
-by a ratio of tails (Blanchard, Lee and Scott, *Semi-supervised novelty detection*, JMLR 2010), at one threshold.
+by a ratio of tails (Blanchard, Lee and Scott, *Semi-supervised novelty detection*, JMLR 2010), at one threshold. A picture with
+t < q counts in the term as much as members are expected there: 1 in a pool without strangers, a fifth where half are strangers.
 
 **Trust.** lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1), with N the members a class and M the cohesive mass
 (:func:`isomix.neighbors.kinship.cohesive_mass`) of the pictures with t ≥ q among themselves, because strangers that stand in groups say
@@ -40,6 +41,7 @@ TRUST_ROWS = 20_000
 """Of a larger pool so many rows say how far it is trusted."""
 JUDGED_ROWS = 5_000
 JUDGED_SHOTS = 4_096
+BLOCK_ROWS = 4_096
 
 
 class Pool(NamedTuple):
@@ -129,6 +131,50 @@ def likeness(X: Floats, texts: Doubles) -> Floats:
     return np.asarray((X @ texts.T.astype(X.dtype)).max(axis=1))
 
 
+def likeness_of(rows: PoolRows, texts: Doubles) -> Floats:
+    """The same of a pool, by blocks."""
+    return np.concatenate([likeness(U, texts) for _, U in rows.blocks(BLOCK_ROWS)])
+
+
+class Members(NamedTuple):
+    """Which pictures of a pool belong to some class, as far as t(x) tells.
+
+    Attributes
+    ----------
+    threshold : float
+        q, the lower quartile of t(x) among labelled pictures.
+    share : float
+        Estimated share of members in the pool.
+    below : float
+        Estimated share of members among the pictures with t(x) < q, which is what each of them counts.
+
+    Examples
+    --------
+    A pool of as many members, like the shots, as strangers:
+
+    >>> import numpy as np
+    >>> shots = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> Members.of(np.array([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]), shots)
+    Members(threshold=1.75, share=0.5, below=0.2)
+    """
+
+    threshold: float
+    share: float
+    below: float
+
+    @classmethod
+    def of(cls, pool: Floats, labelled: Floats) -> Members:
+        """From t(x) of the pictures of a pool, (m,), and of labelled pictures, (n,)."""
+        threshold = float(np.quantile(labelled, MEMBER_QUANTILE))
+        above, expected = float((pool >= threshold).mean()), float((labelled >= threshold).mean())
+        share = min(above / expected, 1.0)
+        return cls(threshold, share, min(share * (1.0 - expected) / max(1.0 - above, 1e-12), 1.0))
+
+    def weights(self, pool: Floats) -> Floats | None:
+        """What each picture counts, (m,), by its t(x); None where all count alike."""
+        return None if self.below == 1.0 else np.where(pool >= self.threshold, 1.0, self.below).astype(pool.dtype)
+
+
 def trust(mass: float, rows_a_class: float, gain: float | None = None) -> float:
     """lambda, see the module; without ``gain`` the largest that it can be."""
     if gain is not None and gain < 0.0:
@@ -169,11 +215,14 @@ def pool_of(
         In which the cohesive mass is measured.
     """
     judges, some = Judges.of(shots, moments, texts, has_text), rows.some(TRUST_ROWS)
-    members, mass = members_and_mass(some, texts[has_text], judges.likeness, space)
-    rows_a_class = members * len(rows) / len(means)
-    found = Pool(trust(mass, rows_a_class), len(rows), rows.dropped, members, mass, rows_a_class)
+    like = likeness_of(some, texts[has_text])
+    members = Members.of(like, judges.likeness)
+    mass = pool_mass(some, like >= members.threshold, space)
+    rows_a_class = members.share * len(rows) / len(means)
+    found = Pool(trust(mass, rows_a_class), len(rows), rows.dropped, members.share, mass, rows_a_class)
     if not found.weight:
         return found
+    some.weights = members.weights(like)
     both = has_text & (moments.counts > 0)
     of_texts = np.asarray(GapMap.fit(texts[both], moments.means[both])(texts), np.float64)
     gain, error = _gain(some, judges, texts, of_texts, logit_scale)
@@ -181,32 +230,17 @@ def pool_of(
     found = found._replace(weight=weight, gain=gain, error=error)
     if not weight:
         return found
+    rows.weights = some.weights if len(some) == len(rows) else members.weights(likeness_of(rows, texts[has_text]))
     counts = moments.counts
     prior = (counts[:, None] * means + TEXT_SHOTS * of_texts) / (counts + TEXT_SHOTS)[:, None]
     return found._replace(term=class_term(rows, logits, prior, counts + TEXT_SHOTS, weight))
 
 
-def members_and_mass(rows: PoolRows, texts: Doubles, likenesses: Floats, space: Any = None) -> tuple[float, float]:
-    """Share of members of a pool, and cohesive mass M among them, the median over at most 5,000.
-
-    Parameters
-    ----------
-    rows : PoolRows
-    texts : ndarray, shape (C, d)
-        Unit rows.
-    likenesses : ndarray, shape (n,)
-        Of labelled pictures.
-    space : fitted space or None
-    """
-    if not len(rows):
-        return 0.0, 0.0
-    own = rows.take(np.arange(len(rows)))
-    threshold = np.quantile(likenesses, MEMBER_QUANTILE)
-    like = likeness(own, texts) >= threshold
-    members = min(float(like.mean() / (likenesses >= threshold).mean()), 1.0)
-    own = own[like]
-    if len(own) < 4:
-        return members, 0.0
+def pool_mass(rows: PoolRows, of_a_class: NDArray[np.bool_], space: Any = None) -> float:
+    """Cohesive mass M of some rows of a pool among themselves, the median over at most 5,000; 0 for fewer than four."""
+    if of_a_class.sum() < 4:
+        return 0.0
+    own = rows.take(np.flatnonzero(of_a_class))
     if space is not None:
         own = normalize_rows(into_space(space, own), "unlabelled in the space")
     judged = evenly(len(own), JUDGED_ROWS)
@@ -216,7 +250,7 @@ def members_and_mass(rows: PoolRows, texts: Doubles, likenesses: Floats, space: 
     others[others.all(axis=1), -1] = False
     shape = len(judged), k
     background = Background.of([own]).thresholds(own[judged], within=True)
-    return members, median_mass(own, judged, found[others].reshape(shape), cosines[others].reshape(shape), background)
+    return median_mass(own, judged, found[others].reshape(shape), cosines[others].reshape(shape), background)
 
 
 def _gain(rows: PoolRows, judges: Judges, texts: Doubles, of_texts: Doubles, logit_scale: float) -> tuple[float, float]:
