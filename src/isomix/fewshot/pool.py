@@ -35,7 +35,7 @@ SHRINKAGE = 0.6
 LEAST_SHARE = 1.0 / 64.0
 """Smaller shares in a class are not left out of its mean; so at most 64 numbers a row are kept between two rounds."""
 SPREAD_ROWS = 4096
-BLOCK_NUMBERS = 1 << 20
+BLOCK_NUMBERS = 1 << 21
 
 Logits = Callable[[Floats], Floats]
 Shares = tuple[Indices, Indices, Floats]
@@ -182,8 +182,8 @@ def class_term(
 ) -> Linear:
     """Expectation-maximisation over a pool, see the module: the term for any picture, on the scale of ``start``.
 
-    Time is that of three products of the pool with the classes a round; memory beside the pool that of a block, of two arrays
-    (d, d), and of at most 64 numbers a row, in practice of a few. There is no (m, C) matrix.
+    Time is that of three products of the pool with the classes, and one with a matrix (d, d), a round; memory beside the pool that of
+    some blocks of 8 MB, of a few arrays (d, d), and of at most 64 shares a row, in practice of a few. There is no (m, C) matrix.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def class_term(
     """
     C, d = prior.shape
     n = float(len(rows) if rows.weights is None else rows.weights.sum(dtype=np.float64))
-    size, step = max(BLOCK_NUMBERS // C, 16), 1 + (len(rows) - 1) // SPREAD_ROWS
+    size, step = max(BLOCK_NUMBERS // max(C, d), 16), 1 + (len(rows) - 1) // SPREAD_ROWS
     second, spread = np.zeros((d, d)), 0.0
     learnt, gaussians, scale = Linear(np.zeros((C, d)), np.zeros(C)), None, 0.0
     known: list[Shares] = []
