@@ -3,8 +3,8 @@
     python studies/pool.py [--part tuned|changed|reported] [--draws 3]
 
 Run it from a checkout beside the shared data (ViT-B/32 embeddings of Caltech101 and ImageNet, photographs of groceries). The trust
-was chosen on the sets of the first table, on other draws. The second set lost 0.5 points with strangers at four shots, before
-strangers counted less than other pictures. The sets of the third table had no part in it. The pool is what is to be classified, cut
+was chosen on the sets of the first table, on other draws. The second set lost with strangers at four shots, which is why strangers
+count less than other pictures. The sets of the third table had no part in it. The pool is what is to be classified, cut
 or with strangers as the name of a row says. Every picture is a query once it is no shot.
 """
 

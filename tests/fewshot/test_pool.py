@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from isomix._documents import read_document
-from isomix.errors import InputError, IsomixWarning
+from isomix._documents import Document, read_document, write_document
+from isomix.errors import FileFormatError, InputError, IsomixWarning
 from isomix.fewshot import CLASSIFIERS, GDA, LDA, MixedPrototypes, ProjectAndMix, TextAlignedPrototypes, load_classifier
 from isomix.fewshot.pool import ROUNDS, SHRINKAGE, PoolRows, class_term
 from isomix.fewshot.pool_trust import Members, pool_mass, trust
@@ -249,6 +249,27 @@ def test_a_file_has_the_pool_and_takes_another(task, tmp_path):
     other = pictures(30, 8)[0]
     np.testing.assert_array_equal(loaded.use_pool(other).logits(U), later.use_pool(other).logits(U))
     np.testing.assert_array_equal(loaded.use_pool(U[:0]).logits(U), without.logits(U))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": 2.0}, "pool: weight is 2.0"),
+        ({"gain": None}, "pool: gain is None"),
+        ({"mass": "much"}, "pool: mass is 'much'"),
+        ({"more": 1}, "expected an object of weight, rows"),
+    ],
+)
+def test_a_file_with_a_wrong_pool_is_refused(task, tmp_path, change, message):
+    X, y, T, U = task
+    path = tmp_path / "c.safetensors"
+    ProjectAndMix().fit(X, y, text=T, unlabelled=U).save(path)
+    document = read_document(path, "classifier")
+    pool = {**document.parameters["pool"], **change}
+    parameters = {**document.parameters, "pool": pool}
+    write_document(path, Document("classifier", document.method, parameters, document.tensors, document.source))
+    with pytest.raises(FileFormatError, match=message):
+        load_classifier(path)
 
 
 def test_partial_fit_drops_the_pool(task):
