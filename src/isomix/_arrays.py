@@ -20,6 +20,7 @@ __all__ = [
     "Indices",
     "as_array",
     "as_matrix",
+    "bit_sums",
     "blocks",
     "check_finite_rows",
     "check_integer",
@@ -164,6 +165,13 @@ def check_integer(value: object, name: str, *, minimum: int = 0) -> int:
     return int(value)
 
 
+def bit_sums(rows: Floats) -> NDArray[np.uint64]:
+    """Sums of the bits of every row under fixed random odd factors; (n,). Equal rows have equal sums, others hardly ever."""
+    rows = np.ascontiguousarray(rows) + rows.dtype.type(0.0)  # -0.0 becomes 0.0
+    factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], np.uint64) | np.uint64(1)
+    return np.asarray(rows.view(f"u{rows.dtype.itemsize}") @ factors, np.uint64)
+
+
 def first_identical(matrix: Floats) -> Indices:
     """Number of the first row that equals each row bit for bit; (n,).
 
@@ -175,10 +183,7 @@ def first_identical(matrix: Floats) -> Indices:
     """
     rows = np.ascontiguousarray(matrix) + 0.0  # -0.0 becomes 0.0
     first_rows = np.arange(len(rows))
-    # Equal rows have equal sums of their bits under fixed random odd factors; only rows that share a sum are compared.
-    factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], np.uint64) | np.uint64(1)
-    sums = rows.view(f"u{rows.dtype.itemsize}") @ factors
-    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(bit_sums(rows), return_inverse=True, return_counts=True)  # only these are compared
     first: dict[bytes, int] = {}
     for i in np.flatnonzero(counts[inverse] > 1):
         first_rows[i] = first.setdefault(rows[i].tobytes(), int(i))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +278,23 @@ def test_every_classifier_runs_in_every_tier(samples: Samples, method: str) -> N
         assert found.details["n_validation"] == len(held_out)
         assert found.details["weights_from"] in (tier, "given")
         assert found.metrics["accuracy"] > 0.4
+
+
+@pytest.mark.parametrize("method", CLASSIFIERS)
+def test_a_pool_is_named_and_is_the_test_split(samples: Samples, method: str) -> None:
+    shots, few = draw_shots(samples.labels, samples.splits, 4, 1)
+    call = partial(few_shot, samples, shots=shots, held_out=few[:0], tier="leave-one-out", logit_scale=30.0)
+    if not CLASSIFIERS[method].takes_pool:
+        with pytest.raises(InputError, match=r"but only gda, mixed-prototypes, .* take unlabelled pictures \(\+pool\)"):
+            call(f"{method}+pool")
+        return
+    found, without = call(f"{method}+pool"), call(method)
+    assert found.details["uses"] == "unlabelled pictures" and "uses" not in without.details
+    E, y, test = samples.vectors.embeddings, samples.labels, SPLITS == "test"
+    by_hand = CLASSIFIERS[method](logit_scale=30.0)
+    by_hand.fit(E[shots], y[shots], dict(enumerate(samples.text)), unlabelled=E[test])
+    assert found.details["pool"] == by_hand.pool_.explanation()
+    assert found.metrics["accuracy"] == (by_hand.predict(E[test]) == y[test]).mean()
 
 
 def test_zero_shot_reads_the_texts(samples: Samples) -> None:

@@ -200,6 +200,20 @@ def test_methods_that_use_the_gallery_are_named_below_the_table(folder: RunFolde
     assert "Uses the whole gallery, without labels: plain+smoothing, isoclip:auto; the others look at" in table.note
 
 
+def test_methods_that_use_unlabelled_pictures_are_named_below_every_table_they_are_in(folder: RunFolder) -> None:
+    few = {"task": "fewshot", "shots": 1, "seed": 1, "tier": "leave-one-out"}
+    for dataset in ("dtd", "eurosat"):
+        run(folder, 0.7, dataset=dataset, method="project-and-mix", **few)
+    assert not any("unlabelled" in table.note for table in lay_out(read_runs(folder.folder)))
+    for dataset in ("dtd", "eurosat"):
+        run(folder, 0.8, dataset=dataset, method="project-and-mix+pool", **few)
+    tables = lay_out(read_runs(folder.folder))
+    assert len(tables) == 3  # two sets and their mean
+    for table in tables:
+        assert [row.label for row in table.rows] == ["project-and-mix", "project-and-mix+pool"]
+        assert "Uses unlabelled pictures, those of the test split: project-and-mix+pool; the others" in table.note
+
+
 def test_tiers_are_never_in_one_table(records: list[dict[str, Any]]) -> None:
     titles = [table.title for table in lay_out(records) if table.title.startswith("Few-shot")]
     assert titles == [

@@ -356,3 +356,92 @@ def test_inspect_says_why_there_is_nothing_to_compare(cli, shots, tmp_path, coun
     assert shown.code == 0 and said in " ".join(shown.out.split())
     whole = json.loads(cli("inspect", tmp_path / "m.safetensors", "--json").out)
     assert whole["shrinkage"] is None and whole["why_no_shrinkage"]
+
+
+@pytest.fixture(scope="module")
+def icons(pictures, tmp_path_factory):
+    """Two icons of each of 52 concepts, the rest to classify, and what the library makes of the two."""
+    from isomix import ProjectAndMix, load_encoder
+    from isomix.encoders.prompts import encode_classes
+    from isomix.store.labelled import read_shots
+
+    root = tmp_path_factory.mktemp("icons")
+    for path in sorted((pictures / "icons").glob("*/*.png")):
+        folder = root / ("shots" if path.stem in ("ion", "vaadin") else "rest") / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    encoder = load_encoder("embedded")
+    read = read_shots(root / "shots", encoder)
+    classifier = ProjectAndMix(logit_scale=encoder.logit_scale, calibrate=True)
+    classifier.fit(read.embeddings, read.labels, encode_classes(encoder, sorted(set(read.labels))))
+    classifier.save(root / "icons.safetensors", source={"model": encoder.spec, "fingerprint": encoder.fingerprint})
+    return root
+
+
+def said_of_the_pool(err: str) -> str:
+    """The one line about it, on stderr."""
+    (line,) = [line for line in err.splitlines() if "pool" in line or "transductive" in line]
+    return line
+
+
+def test_transductive_says_how_far_it_trusts_the_pictures_and_is_no_worse(cli, icons):
+    shares = {}
+    for more in ((), ("--transductive",)):
+        result = cli("classify", icons / "icons.safetensors", icons / "rest", *more)
+        assert result.code == 0
+        rows = list(csv.DictReader(io.StringIO(result.out)))
+        assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
+        shares[more] = np.mean([row["path"].split("/")[0] == row["label"] for row in rows])
+    line = said_of_the_pool(result.err)
+    assert line.startswith("--transductive: the pool is used with weight 0.")
+    assert f"({len(rows)} pictures, " in line and "cohesive mass" in line and "gain on the shots" in line
+    assert shares["--transductive",] >= shares[()]
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_few_pictures_are_no_pool(cli, icons, tmp_path, count):
+    paths = sorted((icons / "rest").glob("*/*.png"))[:: len(list((icons / "rest").glob("*/*.png"))) // count][:count]
+    alone = cli("classify", icons / "icons.safetensors", *paths)
+    together = cli("classify", icons / "icons.safetensors", *paths, "--transductive")
+    assert together.out == alone.out and together.code == 0
+    line = said_of_the_pool(together.err)
+    assert "not used: more than 3 pictures a class are needed" in line and f"({count} pictures" in line
+
+
+def test_no_picture_that_can_be_read_is_no_pool(cli, icons, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    result = cli("classify", icons / "icons.safetensors", tmp_path / "broken.png", "--transductive")
+    assert result.code == 3
+    assert result.out == "path,label,probability\n"
+    assert "--transductive: no picture could be read" in result.err
+
+
+def test_the_shots_themselves_are_no_pool(cli, icons):
+    """A classifier in a file has no shots to know them by: they are two a class, which is too few."""
+    for folder in ("shots", "shots/bell"):
+        alone = cli("classify", icons / "icons.safetensors", icons / folder)
+        together = cli("classify", icons / "icons.safetensors", icons / folder, "--transductive")
+        assert together.out == alone.out
+        assert "the pool is not used" in said_of_the_pool(together.err)
+
+
+def test_strangers_do_no_harm(cli, icons, pictures):
+    """Emoji among icons: by the library, twelve drawings a class are of other styles; here only the labels of icons count."""
+    accuracy = {}
+    for more in ((), ("--transductive",)):
+        words = ("classify", icons / "icons.safetensors", icons / "rest", pictures / "emoji")
+        rows = list(csv.DictReader(io.StringIO(cli(*words, *more).out)))
+        labelled = [(row["path"].split("/")[-2], row["label"]) for row in rows if "/rest/" in row["path"]]
+        accuracy[more] = np.mean([truth == label for truth, label in labelled])
+    assert len(rows) > len(labelled) > 200
+    assert accuracy["--transductive",] >= accuracy[()] - 0.003
+
+
+def test_transductive_is_refused_where_there_is_no_text(cli, shots, tmp_path):
+    assert cli("fit", shots / "shots", "-o", tmp_path / "m.safetensors", "--method", "lda").code == 0
+    refused = cli("classify", tmp_path / "m.safetensors", shots / "queries", "--transductive")
+    assert refused.code == 1 and refused.out == ""
+    assert "LDA takes no unlabelled pictures; GDA, MixedPrototypes, ProjectAndMix" in " ".join(refused.err.split())
+    assert cli("fit", shots / "shots", "-o", tmp_path / "n.safetensors", "--no-text").code == 0
+    refused = cli("classify", tmp_path / "n.safetensors", shots / "queries", "--transductive")
+    assert refused.code == 1 and "no text" in refused.err

@@ -34,12 +34,14 @@ __all__ = [
     "nearest_class_mean",
     "retrieval",
     "sides",
+    "uses_pool",
     "zero_shot",
 ]
 
 TIERS = HELD_OUT_SOURCES
 """Where weights come from: the shots alone; min(K, 4) validation pictures a class; the whole validation split."""
 CONFIDENCE = 0.95
+POOL = "+pool"
 
 Rows = NDArray[np.intp]
 
@@ -191,7 +193,8 @@ def few_shot(samples: Samples, method: str, *, shots: Rows, held_out: Rows, tier
     samples : Samples
         With ``text`` for the classifiers that need it.
     method : str
-        A name of :data:`isomix.fewshot.CLASSIFIERS`.
+        A name of :data:`isomix.fewshot.CLASSIFIERS`; with ``+pool`` behind it the test pictures, without their labels, are the pool
+        of a classifier that takes one, and ``details["uses"]`` says so.
     shots : ndarray of intp
         Rows of the shots; see :func:`draw_shots`.
     held_out : ndarray of intp
@@ -214,7 +217,7 @@ def few_shot(samples: Samples, method: str, *, shots: Rows, held_out: Rows, tier
     X, y = samples.vectors.embeddings, samples.labels
     unit = normalize_rows(X[shots], "embeddings")  # the classifiers warn of rows that are not unit; here it is meant
     text = None if samples.text is None else dict(enumerate(samples.text))
-    kind = CLASSIFIERS[method]
+    kind = CLASSIFIERS[method.removesuffix(POOL)]
     classifier = kind(logit_scale=logit_scale) if "logit_scale" in signature(kind).parameters else kind()
     if tier == "leave-one-out":
         classifier.fit(unit, y[shots], text)
@@ -227,13 +230,26 @@ def few_shot(samples: Samples, method: str, *, shots: Rows, held_out: Rows, tier
         "weights_from": classifier.weight_tier_,
         "weights": classifier.weights_,
     }
+    if uses_pool(method):
+        classifier.use_pool(X[test], shots=(unit, y[shots]))
+        why = "" if classifier.pool_ is None else classifier.pool_.explanation()
+        details |= {"uses": "unlabelled pictures", "pool": why}
     return Outcome(_scored(classifier, X[test], y[test]), details)
 
 
 def check_classifier(method: str) -> None:
-    """Raise :class:`InputError` for a name that is not in :data:`isomix.fewshot.CLASSIFIERS`."""
-    if method not in CLASSIFIERS:
+    """Raise :class:`InputError` for a name that is not in :data:`isomix.fewshot.CLASSIFIERS`, or takes no pool and has ``+pool``."""
+    kind = CLASSIFIERS.get(method.removesuffix(POOL))
+    if kind is None:
         raise InputError(f"method: got {method!r}, expected one of {', '.join(sorted(CLASSIFIERS))}.")
+    if uses_pool(method) and not kind.takes_pool:
+        takers = sorted(name for name, each in CLASSIFIERS.items() if each.takes_pool)
+        raise InputError(f"method: got {method!r}, but only {', '.join(takers)} take unlabelled pictures ({POOL}).")
+
+
+def uses_pool(method: str) -> bool:
+    """Whether a few-shot method looks at the test pictures, without their labels, before it classifies any of them."""
+    return method.endswith(POOL)
 
 
 def zero_shot(samples: Samples, logit_scale: float) -> Outcome:

@@ -12,6 +12,7 @@ import numpy as np
 
 from isomix.benchmark.datasets import DATASETS
 from isomix.benchmark.methods import METHODS, uses_gallery
+from isomix.benchmark.protocols import uses_pool
 from isomix.benchmark.reference import reference, reference_mean, sources
 from isomix.benchmark.rendering import Row, Table
 from isomix.errors import InputError, IsomixWarning
@@ -223,6 +224,7 @@ def _few_shot_table(runs: Sequence[Record], model: str, published: bool) -> Tabl
     }
     rows = tuple(_rows(values, theirs, spread=spread))
     note = f"Accuracy in percent, mean ± standard deviation over seeds {seeds}; {TIER_NOTES[first['tier']]}."
+    note += _pool_note(values)
     if any(row.kind == "published" for row in rows):
         note += f" Published: {sources()['fewshot']}."
     title = f"{TITLES['fewshot']}, {dataset_name(first['dataset'])}, {model}, tier {first['tier']}"
@@ -274,7 +276,15 @@ def _few_shot_means(runs: Sequence[Record], published: bool) -> Iterator[Table]:
         }
         title = f"{TITLES['fewshot']}, mean of {len(datasets)} sets, {model}, tier {tier}"
         note = f"Accuracy in percent; {TIER_NOTES[tier]}. Sets: {', '.join(map(dataset_name, datasets))}."
+        note += _pool_note(means)
         yield Table(title, _shot_headings(shots), tuple(_rows(means, theirs)), note)
+
+
+def _pool_note(methods: Iterable[str]) -> str:
+    seeing = [method for method in methods if uses_pool(method)]
+    if not seeing:
+        return ""
+    return f" Uses unlabelled pictures, those of the test split: {', '.join(seeing)}; the others look at one picture at a time."
 
 
 def _shot_headings(shots: Sequence[int]) -> tuple[str, ...]:

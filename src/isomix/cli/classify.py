@@ -26,6 +26,7 @@ def command(
     form: options.RowsAs = options.RowFormat.CSV,
     probabilities: options.Probabilities = False,
     reject_below: options.RejectBelow = None,
+    transductive: options.Transductive = False,
     as_json: options.AsJson = False,
     batch_size: options.BatchSize = 32,
     max_megapixels: options.MaxMegapixels = 100.0,
@@ -46,6 +47,8 @@ def command(
 
     check_output(output, overwrite=overwrite)
     classifier = load_classifier(model)
+    if transductive:
+        classifier.check_takes_pool()
     source = classifier.source_
     if "model" not in source:
         raise FileFormatError(f"{model} does not say which encoder it was fitted with. Make it with `isomix fit`.")
@@ -55,13 +58,27 @@ def command(
     with _opened(output) as stream, progress_bar("pictures") as progress:
         rows = _rows(images, encoder, batch_size, max_megapixels, progress, failures)
         write = _writer(stream, RowFormat.JSONL if as_json else form, classifier.classes_.tolist(), probabilities)
-        for path, row in rows:
+        for path, row in _with_pool(rows, classifier) if transductive else rows:
             chances = classifier.predict_proba(row[None])[0]
             best = int(chances.argmax())
             rejected = reject_below is not None and chances[best] < reject_below
             write(path, None if rejected else classifier.classes_[best].item(), chances)
     if report_failures(failures):
         raise typer.Exit(ExitCode.SKIPPED_FILES)
+
+
+def _with_pool(rows: Iterator[tuple[str, Any]], classifier: Any) -> Iterator[tuple[str, Any]]:
+    """The same rows, after the classifier has learnt from all of them."""
+    import numpy as np
+
+    from isomix.cli.common import log
+
+    read = list(rows)
+    why = "no picture could be read"
+    if read:
+        why = classifier.use_pool(np.stack([row for _, row in read])).pool_.explanation()
+    log.print(f"--transductive: {why}", markup=False, soft_wrap=True)
+    return iter(read)
 
 
 def _rows(

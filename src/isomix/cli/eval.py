@@ -220,6 +220,10 @@ def _show(results: Iterable[Result], as_json: bool) -> None:
         details = result.record["details"]
         if "retrieval" in what["task"] and uses_gallery(what["method"]):
             out.print("  uses the whole gallery, without labels", markup=False, soft_wrap=True)
+        if "pool" in details:
+            out.print(
+                f"  uses unlabelled pictures, those of the test split: {details['pool']}", markup=False, soft_wrap=True
+            )
         if details.get("weights"):
             line = weights_line(details["weights_from"], details["weights"])
             out.print(f"  {line}", markup=False, soft_wrap=True)

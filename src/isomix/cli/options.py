@@ -214,7 +214,14 @@ _TEMPLATE = "Sentence around a class name, with {}."
 _SEED = "Of what is drawn at random: same seed, same figures."
 
 Classifier = Annotated[str, typer.Option("--method", help=_CLASSIFIER)]
-Classifiers = Annotated[list[str] | None, typer.Option("--method", help=f"{_CLASSIFIER} {SEVERAL}", show_default="all")]
+Classifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help=f"{_CLASSIFIER} With +pool behind it, it learns from the test pictures without their labels. {SEVERAL}",
+        show_default="all",
+    ),
+]
 Template = Annotated[str | None, typer.Option("--template", help=_TEMPLATE, show_default="the model's own")]
 Templates = Annotated[
     list[str] | None, typer.Option("--template", help=f"{_TEMPLATE} {SEVERAL}", show_default="the model's own")
@@ -235,6 +242,14 @@ Probabilities = Annotated[
 ]
 RejectBelow = Annotated[
     float | None, typer.Option("--reject-below", min=0, max=1, help="Leave the label empty below this probability.")
+]
+Transductive = Annotated[
+    bool,
+    typer.Option(
+        "--transductive",
+        help="Learn from these pictures before classifying them, as far as they deserve trust. Labels then depend on which "
+        "pictures are given together, and come after all of them are read.",
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help=_SEED)]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help=f"{_SEED} {SEVERAL}", show_default="1, 2, 3")]

@@ -10,6 +10,7 @@ from isomix.fewshot.discriminant import Discriminant
 from isomix.fewshot.instance_classifiers import APE, ProKeR, TipAdapter
 from isomix.fewshot.kernel_ridge import KernelRidge
 from isomix.fewshot.persistence import load_classifier
+from isomix.fewshot.pool_trust import Pool
 from isomix.fewshot.project_and_mix import ProjectAndMix
 from isomix.fewshot.proto_clip import ProtoCLIP
 from isomix.fewshot.prototypes import PrototypeCosine, TextCosine
@@ -30,6 +31,7 @@ __all__ = [
     "Linear",
     "MixedPrototypes",
     "NearestClassMean",
+    "Pool",
     "ProKeR",
     "ProjectAndMix",
     "ProtoCLIP",

@@ -30,11 +30,13 @@ from isomix.fewshot.inputs import (
     unit_rows,
 )
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.pool import PoolRows, PoolTerm
 from isomix.fewshot.sums import HeldOutSum, Predictor, Sum
 from isomix.fewshot.support import Shots, Support
 from isomix.fewshot.terms import Term, Weighted
 from isomix.fewshot.texts import ClassTexts, labels_of, read_texts, warn_identical, warn_misspelt
-from isomix.fewshot.weights import HELD_OUT_SOURCES, Values, choose, source_of
+from isomix.fewshot.transduction import TakesPool
+from isomix.fewshot.weights import Values, check_source, choose, source_of
 
 __all__ = ["CLASSIFIERS", "FewShotClassifier"]
 
@@ -42,7 +44,7 @@ CLASSIFIERS: dict[str, type[FewShotClassifier]] = {}
 BLOCK_ROWS = 1024
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
+class FewShotClassifier(TakesPool, ClassifierMixin, BaseEstimator, ABC):
     """Base of the training-free classifiers: logits are a sum of terms, which a subclass names in ``_terms``.
 
     Attributes
@@ -64,6 +66,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
     logit_scale_ : float
         s, in the classifiers that have it: the constructor's; else that of ``text=``, where an encoder made it; else 100.
     n_features_in_ : int
+    pool_ : Pool or None
+        What was taken from unlabelled pictures, and why; None without any.
     coef_, intercept_ : ndarray, shapes (C, d) and (C,)
         Of the terms that are linear in the embeddings, where all terms are linear. A class without pictures and text has the
         intercept -inf.
@@ -114,6 +118,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         *,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         tier: str | None = None,
+        unlabelled: ArrayLike | None = None,
     ) -> Self:
         """Fit on the shots.
 
@@ -137,6 +142,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             What the weights are chosen by. Default: ``"leave-one-out"`` without ``validation``, ``"validation"`` with it.
             ``"few-validation"`` uses the first min(K, 4) validation shots of every class, CoOp's rule, for K the largest number
             of shots of a class.
+        unlabelled : array_like, shape (m, d), optional
+            Pictures without labels, for instance those to be classified: see :meth:`use_pool`. Pictures that are shots, too, are
+            dropped from it. No weight is chosen by it.
 
         Raises
         ------
@@ -145,7 +153,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
             NaN, zero rows, or a ``tier`` that does not go with ``validation``.
         """
         check_calibrate(self.calibrate)
-        source = _check_source(tier, validation is not None)
+        source = check_source(tier, validation is not None)
         matrix, labels, weights = read_shots(self, X, y, sample_weight, reset=True)
         check_labels(labels_of(text), "text")
         text, carried = unpack(text)
@@ -156,8 +164,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         texts = self._read_texts(text, classes, matrix.shape[1])
         check_something_each(classes, labels, texts.known)
         warn_misspelt(text, classes, set(labels.tolist()), self._announced)
+        given = matrix
         matrix, numbers, weights = unique_shots(matrix, labels, weights, classes)
         self._set_support(classes, texts, self._shots_of(matrix, numbers, weights, len(classes)))
+        if unlabelled is not None:
+            self.check_takes_pool()
         for note in self._sum.notes():
             warnings.warn(f"{type(self).__name__}: {note}", IsomixWarning, stacklevel=2)
         held_out: HeldOut | None
@@ -166,6 +177,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         else:
             held_out = validation_shots(*read_validation(self, validation, classes), self.moments_, source)
         self._choose(held_out)
+        if unlabelled is not None:
+            self._take_pool(PoolRows(unlabelled, self.n_features_in_, given), (matrix, numbers))
         return self
 
     def _choose(self, held_out: HeldOut | None) -> None:
@@ -237,6 +250,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         text, _ = unpack(text)
         if text is None or labels_of(text):
             text = {**self._known_texts(), **({} if text is None else text)}
+        if self.pool_ is not None:
+            warnings.warn(
+                "partial_fit: what was learnt from unlabelled pictures is dropped; call use_pool with them again.",
+                IsomixWarning,
+                stacklevel=2,
+            )
         earlier = self._shots.take(np.searchsorted(merged, self.classes_), len(merged))
         texts = self._read_texts(text, merged, matrix.shape[1])
         warn_misspelt(text, merged, {*labels.tolist(), *self.classes_[self.counts_ > 0].tolist()}, listed)
@@ -282,6 +301,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         self._live = live = (shots.moments.counts > 0) | texts.known
         support = Support.of(shots.some(live), texts.some(live), classes[live])
         self._sum = Sum(self._terms(support))
+        self.pool_ = None
         self._shots = shots
         self.classes_, self.moments_, self.counts_ = classes, shots.moments, shots.moments.counts
         self.text_, self.has_text_, self.prompts_ = texts
@@ -294,7 +314,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
         for name, value in shown.items():
             setattr(self, f"{name}_", self._spread(value) if name == "prototypes" else value)
         self.weights_ = {name: shown[name] for name in self._get_param_names() if name in shown}
-        self._predictor = predictor = Predictor(self._sum.parts, values)
+        parts = self._sum.parts
+        if self.pool_ is not None and self.pool_.term is not None:
+            parts = (*parts, Weighted.of(PoolTerm(self.pool_.term, self.temperature_)))
+        self._predictor = predictor = Predictor(parts, values)
         if predictor.coef is not None and predictor.intercept is not None and predictor.is_linear:
             self.coef_ = self._spread(predictor.coef)
             self.intercept_ = self._spread(predictor.intercept, -np.inf)
@@ -373,15 +396,3 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         check_fitted(self)
         save_classifier(self, path, source or {})
-
-
-def _check_source(tier: str | None, has_validation: bool) -> str:
-    """What the weights are chosen by, from the arguments of ``fit``."""
-    if tier is None:
-        return "validation" if has_validation else "leave-one-out"
-    if tier not in HELD_OUT_SOURCES or (tier != "leave-one-out") != has_validation:
-        raise InputError(
-            f"tier: got {tier!r} {'with' if has_validation else 'without'} validation; expected 'leave-one-out' without "
-            "validation, or 'few-validation' or 'validation' with validation=(embeddings, labels)."
-        )
-    return tier

@@ -131,6 +131,7 @@ class MixedPrototypes(FewShotClassifier):
     """
 
     method = "mixed-prototypes"
+    takes_pool = True
 
     def __init__(
         self,
@@ -174,6 +175,7 @@ class TextAlignedPrototypes(FewShotClassifier):
     """
 
     method = "text-aligned-prototypes"
+    takes_pool = True
 
     def __init__(
         self,
@@ -249,6 +251,7 @@ class GDA(FewShotClassifier):
     """
 
     method = "gda"
+    takes_pool = True
     needs_text = True
     alpha_: float
 

@@ -133,30 +133,30 @@ def check_labels(labels: Any, name: str) -> None:
                 ) from error
 
 
-def read_validation(estimator: BaseEstimator, validation: Any, classes: NDArray[Any]) -> tuple[Floats, Indices]:
-    """Unit rows (m, d) and class numbers (m,) of the pair ``validation=(embeddings, labels)``.
+def read_validation(
+    estimator: BaseEstimator, validation: Any, classes: NDArray[Any], name: str = "validation"
+) -> tuple[Floats, Indices]:
+    """Unit rows (m, d) and class numbers (m,) of the pair ``validation=(embeddings, labels)``, or of another ``name``.
 
     Raises
     ------
     InputError
     """
     if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise InputError(
-            f"validation: got {type(validation).__name__}, expected two arrays, validation=(embeddings, labels)."
-        )
-    array = check_rows(estimator, validation[0], "validation images")
+        raise InputError(f"{name}: got {type(validation).__name__}, expected two arrays, {name}=(embeddings, labels).")
+    array = check_rows(estimator, validation[0], f"{name} images")
     matrix = np.asarray(array, working_dtype(array.dtype))
-    check_finite_rows(matrix, "validation images")
-    check_labels(validation[1], "validation labels")
-    matrix, labels = normalize_rows(matrix, "validation images"), np.asarray(validation[1])
+    check_finite_rows(matrix, f"{name} images")
+    check_labels(validation[1], f"{name} labels")
+    matrix, labels = normalize_rows(matrix, f"{name} images"), np.asarray(validation[1])
     if labels.shape != (len(matrix),):
         raise InputError(
-            f"validation: got {len(matrix)} rows and labels of shape {labels.shape}, expected one label a row."
+            f"{name}: got {len(matrix)} rows and labels of shape {labels.shape}, expected one label a row."
         )
     unknown = labels[~np.isin(labels, classes)]
     if unknown.size:
         raise InputError(
-            f"validation: labels {np.unique(unknown)[:5].tolist()!r} are no classes of the shots or texts. Leave their "
+            f"{name}: labels {np.unique(unknown)[:5].tolist()!r} are no classes of the shots or texts. Leave their "
             "pictures out, or give text of them."
         )
     return matrix, np.searchsorted(classes, labels).astype(np.intp)

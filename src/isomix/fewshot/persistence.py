@@ -17,8 +17,10 @@ from isomix._documents import Document, expect_tensors, load, write_document
 from isomix.errors import InputError
 from isomix.fewshot.base import CLASSIFIERS, FewShotClassifier
 from isomix.fewshot.moments import ClassMoments
+from isomix.fewshot.pool_trust import Pool
 from isomix.fewshot.stored import check_prediction, check_stored, moment_problems, read_labels
 from isomix.fewshot.support import Shots
+from isomix.fewshot.terms import Linear
 from isomix.fewshot.texts import ClassTexts
 from isomix.fewshot.weights import SOURCES
 from isomix.spaces.base import SPACES, Space
@@ -67,6 +69,10 @@ def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str],
     if any(len(prompts) > 1 for prompts in classifier.prompts_):
         tensors["prompts"] = np.concatenate(classifier.prompts_)
         tensors["prompt_counts"] = np.array([len(prompts) for prompts in classifier.prompts_])
+    pool = classifier.pool_
+    if pool is not None and pool.term is not None:
+        parameters["pool"] = {name: value for name, value in pool._asdict().items() if name != "term"}
+        tensors |= {"pool_coef": pool.term.coef, "pool_intercept": pool.term.intercept}
     inside = shots.in_space
     if space is not None and inside is not None:
         parameters["space"] = {
@@ -106,6 +112,8 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
         shapes |= {"prompts": ("prompts", "d"), "prompt_counts": ("C",)}
     if "fourth" in document.tensors:
         shapes |= {"fourth": (1,)}
+    if "pool" in document.parameters:
+        shapes |= {"pool_coef": ("C", "d"), "pool_intercept": ("C",)}
     sizes = expect_tensors(document, path, shapes)
     parameters, tensors = document.parameters, document.tensors
     kind = CLASSIFIERS[document.method]
@@ -127,6 +135,8 @@ def _rebuild_checked(document: Document, path: str | os.PathLike[str]) -> FewSho
     classifier.weight_tier_ = OLD_SOURCES.get(parameters["weight_tier"], parameters["weight_tier"])
     classifier.temperature_ = float(parameters["temperature"])
     classifier.source_ = document.source
+    if "pool" in parameters:
+        classifier.pool_ = Pool(**parameters["pool"], term=Linear(tensors["pool_coef"], tensors["pool_intercept"]))
     classifier._use(classifier._sum.now({p.name: _value(learned, p.name) for p in classifier._sum.parameters()}))
     rows = np.concatenate([classifier.means_, classifier.text_])
     rows = rows[np.abs(rows).max(axis=1) > 0][:PROBES].astype(np.float32)

@@ -62,6 +62,7 @@ class ProjectAndMix(FewShotClassifier):
     """
 
     method = "project-and-mix"
+    takes_pool = True
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isomix._documents import Document
 from isomix.errors import FileFormatError
+from isomix.fewshot.pool_trust import Pool
 
 __all__ = ["check_prediction", "check_stored", "moment_problems", "read_labels"]
 
@@ -45,6 +46,7 @@ def check_stored(
         *_of_numbers(parameters, sources),
         *moment_problems(tensors["counts"], tensors["means"], tensors["scatter"], ""),
         *_of_texts(tensors),
+        *_of_pool(parameters, tensors),
         *(_of_shots([tensors.get(name) for name in kept], tensors) if kept else ()),
     ]
     if problems:
@@ -151,6 +153,23 @@ def _of_texts(tensors: Mapping[str, NDArray[Any]]) -> Iterator[str]:
             yield f"prompt_counts of {sum(numbers.tolist())} prompts do not belong to the {len(prompts)} there are"
         elif not _unit(prompts):
             yield "prompts are not of unit length"
+
+
+def _of_pool(parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    pool = parameters.get("pool")
+    if "pool" not in parameters:
+        return
+    expected = [name for name in Pool._fields if name != "term"]
+    if not isinstance(pool, dict) or sorted(pool) != sorted(expected):
+        yield f"pool is {pool!r:.80}, expected an object of {', '.join(expected)}"
+        return
+    wrong = [name for name in expected if not _is_number(pool[name]) or not abs(pool[name]) < LARGEST_COEFFICIENT]
+    if wrong:
+        yield f"pool: {wrong[0]} is {pool[wrong[0]]!r:.80}, expected a number"
+    elif not 0 < pool["weight"] <= 1:
+        yield f"pool: weight is {pool['weight']!r}, expected a number above 0, up to 1"
+    if any(tensors[name].dtype.kind != "f" for name in ("pool_coef", "pool_intercept")):
+        yield "pool_coef or pool_intercept are no floats"
 
 
 def _of_shots(shots: list[Any], tensors: Mapping[str, NDArray[Any]]) -> Iterator[str]:

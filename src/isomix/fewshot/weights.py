@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from isomix._arrays import Floats, blocks
+from isomix.errors import InputError
 from isomix.fewshot.held_out import HeldOut
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Values",
     "balancing_weight",
     "brier_score",
+    "check_source",
     "choose",
     "coordinate_search",
     "source_of",
@@ -194,3 +196,15 @@ def _neighbours(point: dict[str, Any], grids: Mapping[str, list[Any]]) -> Iterat
                 place = grids[name].index(point[name]) + by
                 moved[name] = grids[name][min(max(place, 0), len(grids[name]) - 1)]
             yield moved
+
+
+def check_source(tier: str | None, has_validation: bool) -> str:
+    """What the weights are chosen by, from the arguments of ``fit``."""
+    if tier is None:
+        return "validation" if has_validation else "leave-one-out"
+    if tier not in HELD_OUT_SOURCES or (tier != "leave-one-out") != has_validation:
+        raise InputError(
+            f"tier: got {tier!r} {'with' if has_validation else 'without'} validation; expected 'leave-one-out' without "
+            "validation, or 'few-validation' or 'validation' with validation=(embeddings, labels)."
+        )
+    return tier
