@@ -61,13 +61,16 @@ def stored_bank(path: Path) -> Floats:
     try:
         loaded = np.load(path, allow_pickle=False)
         if path.suffix == ".npz":
-            found = [key for key in ("text", "embeddings") if key in loaded.files]
-            if not found:
-                raise InputError(f"text bank: {path} holds {', '.join(loaded.files)}; expected 'text' or 'embeddings'.")
-            loaded = loaded[found[0]]
+            with loaded:
+                found = [key for key in ("text", "embeddings") if key in loaded.files]
+                if not found:
+                    raise InputError(
+                        f"text bank: {path} holds {', '.join(loaded.files)}; expected 'text' or 'embeddings'."
+                    )
+                loaded = loaded[found[0]]
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"text bank: {path} cannot be read ({error}).") from error
     return as_matrix(loaded, "text bank", nonzero_rows=True, min_rows=2)
 
