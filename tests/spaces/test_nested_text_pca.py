@@ -86,6 +86,14 @@ def test_behind_the_cliff_its_directions_are_those_of_text_pca(rng):
     np.testing.assert_allclose(nested.operator_, whole.operator_ * nested.weights_[:, None], atol=1e-12)
 
 
+def test_projectors_without_a_cliff_leave_text_pca(rng):
+    flat, bank = Projectors(text=rng.normal(size=(64, 64)), source="hf:a/b"), rng.normal(size=(300, 64))
+    nested = NestedTextPCA(projectors=flat).fit(bank)
+    assert (nested.cliff_, nested.sizes_) == (0, (32,))
+    np.testing.assert_allclose(nested.operator_, TextPCA().fit(bank).operator_, atol=1e-12)
+    assert NestedTextPCA([8, 32], projectors=flat).fit(bank).sizes_ == (8, 32)
+
+
 @pytest.mark.parametrize("with_projectors", [False, True])
 def test_save_and_load(tmp_path, rng, with_projectors):
     pair = Projectors(text=rng.normal(size=(16, 12)), source="hf:a/b") if with_projectors else None
