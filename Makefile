@@ -99,6 +99,7 @@ study: setup  ## the experiments behind docs/: automatic bands, and weights from
 	$(BIN)/python studies/fewshot.py
 	$(BIN)/python studies/calibration.py
 	$(BIN)/python studies/smoothing.py
+	$(BIN)/python studies/bank.py
 
 bench: setup  ## measurements, as ratios in one run; nothing else should run meanwhile
 	@mkdir -p bench-output

@@ -171,7 +171,7 @@ class Embedded:
 
     def __init__(self) -> None:
         self.encoder: Encoder = load_encoder("embedded")
-        bank = self.encoder.encode_text(nouns(), show_progress_bar=False).embeddings
+        self.bank = bank = self.encoder.encode_text(nouns(), show_progress_bar=False).embeddings
         self.spaces: dict[str, Space | None] = {
             "plain": None,
             "IsoCLIP preset": IsoCLIP(self.encoder.projectors).fit(),
@@ -184,8 +184,8 @@ class Embedded:
         E = self.encoder.encode_image(paths, show_progress_bar=False).embeddings
         return paths, E, np.array([path.parent.name for path in paths])
 
-    def tasks(self) -> Iterator[Task]:
-        """Bundled pictures, all against all and split; photographs of groceries."""
+    def tasks(self, *, instances: bool = True) -> Iterator[Task]:
+        """Bundled pictures, all against all and split; photographs of groceries, also found again as instances."""
         for name, (_, E, labels) in self.groups.items():
             yield Task(f"{name}, all against all", E, labels, None, None, self.spaces)
             for seed in SEEDS:
@@ -198,7 +198,8 @@ class Embedded:
             rng = np.random.default_rng(seed)
             for most in (5, 30):
                 yield Task(f"groceries, {most} a class (weak encoder)", *split(rng, E, labels, most=most), self.spaces)
-        yield from self._instances(paths, E)
+        if instances:
+            yield from self._instances(paths, E)
 
     def _instances(self, paths: list[Path], E: Any) -> Iterator[Task]:
         from PIL import Image

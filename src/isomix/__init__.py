@@ -26,7 +26,7 @@ _EXPORTS = {
     ),
     "isomix.neighbors": ("Smoothing", "search"),
     "isomix.plotting": ("show",),
-    "isomix.spaces": ("IsoCLIP", "Projectors", "TextPCA", "load_space"),
+    "isomix.spaces": ("IsoCLIP", "NestedTextPCA", "Projectors", "TextPCA", "load_space"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 _SUBPACKAGES = (
@@ -93,4 +93,4 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from isomix.metrics import retrieval_metrics
     from isomix.neighbors import Smoothing, search
     from isomix.plotting import show
-    from isomix.spaces import IsoCLIP, Projectors, TextPCA, load_space
+    from isomix.spaces import IsoCLIP, NestedTextPCA, Projectors, TextPCA, load_space

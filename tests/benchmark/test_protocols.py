@@ -22,7 +22,7 @@ from isomix.linalg import normalize_rows
 from isomix.metrics import retrieval_metrics, revisited_metrics
 from isomix.neighbors import Smoothing
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, TextPCA
+from isomix.spaces import IsoCLIP, NestedTextPCA, TextPCA
 
 SPLITS = np.array(["train", "val", "test", "train", "test"] * 36)
 
@@ -105,7 +105,7 @@ def test_what_may_follow_a_method_and_what_uses_the_gallery(samples: Samples) ->
     with pytest.raises(InputError, match="class means search none"):
         nearest_class_mean(samples, fit_on(samples, rows, "plain+smoothing", None, no_bank), None)
     seeing = ["plain+smoothing", "pca-whitening:8", "text-pca:auto", "isoclip:auto+smoothing+expansion"]
-    alone = ["plain", "isoclip", "isoclip:4/32", "text-pca:16", "text-pca-cliff"]
+    alone = ["plain", "isoclip", "isoclip:4/32", "text-pca:16", "text-pca-cliff", "nested-text-pca"]
     assert [spec for spec in (*seeing, *alone) if uses_gallery(spec)] == seeing
     assert reads_bank("text-pca:auto+smoothing") and not reads_bank("isoclip+smoothing")
 
@@ -120,7 +120,7 @@ def test_remove_self_needs_the_same_rows(samples: Samples) -> None:
     "spec",
     [
         "plain", "isoclip", "isoclip:4/32", "isoclip:auto", "text-pca", "text-pca:20", "text-pca:auto", "text-pca-cliff",
-        "text-pca-cliff:auto", "pca-whitening",
+        "text-pca-cliff:auto", "nested-text-pca", "nested-text-pca:8,16+smoothing", "pca-whitening",
     ],
 )  # fmt: skip
 def test_a_run_is_known_by_its_bank_if_the_method_reads_it(
@@ -166,6 +166,19 @@ def test_text_pca_behind_the_cliff(samples: Samples, rng: np.random.Generator) -
     assert counted.description["n_components"] == 9
     with pytest.raises(InputError, match="name it with --model"):
         fit_on(samples, sides(samples).gallery, "text-pca-cliff", None, lambda: bank)
+
+
+def test_nested_text_pca(samples: Samples, backbone: Backbone, rng: np.random.Generator) -> None:
+    bank = Bank("toy bank", rng.normal(size=(300, 192)))
+    rows = sides(samples).gallery
+    fitted = fit_on(samples, rows, "nested-text-pca", None, lambda: bank)
+    wanted = NestedTextPCA().fit(bank.embeddings).transform(samples.vectors.embeddings)
+    np.testing.assert_array_equal(fitted.gallery(samples.vectors), wanted)
+    assert (fitted.description["n_components"], fitted.description["bank"]) == (96, "toy bank")
+    assert fit_on(samples, rows, "nested-text-pca:8,16", backbone, lambda: bank).description["n_components"] == 16
+    for wrong in ("auto", "8,", "8;16"):
+        with pytest.raises(InputError, match="expected numbers of components"):
+            fit_on(samples, rows, f"nested-text-pca:{wrong}", None, lambda: bank)
 
 
 def test_controls_of_isoclip(samples: Samples, backbone: Backbone, tmp_path: Path) -> None:

@@ -130,18 +130,37 @@ def test_text_pca_and_its_bank(table):
     assert answer.note == f"Text PCA, {pca.n_components_} directions"
 
 
+def test_a_bank_makes_nested_text_pca_the_space_of_pictures_and_says_so(table, tmp_path):
+    stored = EmbeddingTable.open(table)
+    names = ["a cat", "a dog", "a house", "a tree", "the sea"]
+    searcher = TableSearch(stored, sentences=names)
+    picture, sentence = searcher.search(searcher.read(["row:0", "a banana"])[0], 3)
+    texts = searcher.encoder.encode_text(names).embeddings
+    Z = unit(isomix.NestedTextPCA(projectors=searcher.encoder.projectors).fit(texts).transform(stored.embeddings()))
+    assert [hit.number for hit in picture.hits] == [i for i in np.argsort(-(Z @ Z[0])) if i][:3]
+    assert (picture.space, picture.note) == ("nested-text-pca", "Nested Text PCA, 4 directions")
+    assert (sentence.space, sentence.note) == ("plain", "")
+    (asked,) = searcher.search(searcher.read(["row:0"])[0], 3, space="isoclip")
+    assert asked.space == "isoclip"
+    for bank in (texts, "nouns"):
+        (found,) = TableSearch(stored, sentences=bank).search(searcher.read(["row:0"])[0], 3)
+        assert found.space == "nested-text-pca"
+        if bank is texts:
+            assert [hit.number for hit in found.hits] == [hit.number for hit in picture.hits]
+
+
 def test_a_derived_column_is_used(table, tmp_path):
     copy = shutil.copytree(table, tmp_path / "copy.lance")
     plain = TableSearch(EmbeddingTable.open(copy))
     expected = plain.search(plain.read(["row:1"])[0], 6)[0]
-    adapt_column(copy, "isoclip", plain.isoclip)
+    adapt_column(copy, "isoclip", plain.spaces.isoclip)
     # Reversed on purpose, so that reading the column shows.
     stored = EmbeddingTable.open(copy)
     description = stored.derived["isoclip"]
     stored.add_column(
         "isoclip",
-        lambda blocks: (-plain.isoclip.transform(b) for b in blocks),
-        plain.isoclip.n_components_,
+        lambda blocks: (-plain.spaces.isoclip.transform(b) for b in blocks),
+        plain.spaces.isoclip.n_components_,
         description,
     )
     adapted = TableSearch(EmbeddingTable.open(copy))
@@ -183,7 +202,7 @@ def test_a_model_without_a_preset_band_takes_the_automatic_one(photos, tmp_path,
     clip = TableSearch(stored)
     clip.model.__dict__["projectors"] = pair.replace(text=(U * S) @ Vt).text_only()
     (answer,) = clip.search(queries, 1)
-    assert (answer.space, clip.isoclip.band_) == ("isoclip", (56, 16))
+    assert (answer.space, clip.spaces.isoclip.band_) == ("isoclip", (56, 16))
     assert answer.note.startswith("cuts the 56 largest and 16 smallest of 192 directions, no preset, so automatic")
     gone = TableSearch(stored)
     gone.model.spec = "hf:/nowhere/at-all"
@@ -213,7 +232,7 @@ def test_unusable_queries(searcher, tmp_path):
 
 
 def test_a_table_of_adapted_vectors_is_refused(table, searcher, tmp_path):
-    adapt(table, tmp_path / "adapted.lance", searcher.isoclip)
+    adapt(table, tmp_path / "adapted.lance", searcher.spaces.isoclip)
     with pytest.raises(TableError, match="Use the table they were made from"):
         TableSearch(EmbeddingTable.open(tmp_path / "adapted.lance"))
 
@@ -276,6 +295,12 @@ def test_a_bank_of_sentences(cli, table, tmp_path):
     assert result.code == 0
     assert "text-pca space (Text PCA, 2 directions)" in result.out
     assert cli("search", table, "row:0", "--space", "text-pca", "--bank", tmp_path / "none.txt").code == 1
+    assert "nested-text-pca space" in cli("search", table, "row:0", "--bank", bank).out
+    one = tmp_path / "one.txt"
+    one.write_text("a cat\n", encoding="utf-8")
+    refused = cli("search", table, "row:0", "--bank", one)
+    assert refused.code == 1
+    assert "1 sentence(s)" in refused.err
 
 
 @pytest.mark.parametrize(

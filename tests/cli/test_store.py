@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from isomix.cli import progress as progress_module
 from isomix.cli.app import main
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP
+from isomix.spaces import IsoCLIP, NestedTextPCA
 from isomix.store import EmbeddingTable
 
 make_pictures = runpy.run_path(str(Path(__file__).parents[1] / "store" / "store_helpers.py"))["make_pictures"]
@@ -392,3 +392,38 @@ def test_smooth_and_search_again(photos, isomix):
     out = isomix("embed", "photos", "-o", "t.lance")[1]
     assert "smoothed column 'isoclip_smoothed' was dropped" in out
     assert "adapt t.lance --smooth --column isoclip\n" in out
+
+
+def test_a_bank_is_kept_with_the_table_it_smoothed(photos, isomix, tmp_path):
+    isomix("embed", "photos", "-o", "t.lance")
+    (tmp_path / "bank.txt").write_text("a cat\na dog\na house\na tree\n", encoding="utf-8")
+    code, out, _ = isomix("adapt", "t.lance", "--smooth", "--bank", "bank.txt")
+    assert code == 0
+    assert "nested_text_pca_smoothed (for pictures)" in out and "compares pictures in this space from now on" in out
+    found = json.loads(isomix("search", "t.lance", "row:0", "--json")[1])["results"][0]
+    assert found["space"] == "nested-text-pca"
+    assert "kept in t.space.safetensors" in found["space_note"] and "smoothed over" in found["space_note"]
+    (photos / "dog" / "1.png").unlink()
+    assert "adapt t.lance --smooth --column nested_text_pca\n" in isomix("embed", "photos", "-o", "t.lance")[1]
+    code, out, err = isomix("adapt", "t.lance", "--smooth")
+    assert "nested_text_pca_smoothed" in out and "smoothed in nested-text-pca as before" in err
+    assert "isoclip_smoothed" in isomix("adapt", "t.lance", "--smooth", "--model", "embedded")[1]
+    assert json.loads(isomix("search", "t.lance", "row:0", "--json")[1])["results"][0]["space"] == "isoclip"
+
+
+def test_arrays_are_adapted_with_stored_text_embeddings_and_no_model(isomix, tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    E, T = (rng.normal(size=(n, 32)).astype(np.float32) for n in (7, 40))
+    np.save("E.npy", E)
+    np.savez("T.npz", text=T)
+    code, out, _ = isomix("adapt", "E.npy", "-o", "better.npy", "--bank", "T.npz")
+    assert code == 0
+    assert "nested-text-pca, 4, 8, 16 components" in out
+    np.testing.assert_allclose(np.load("better.npy"), NestedTextPCA().fit(T).transform(E), atol=1e-6)
+    (tmp_path / "bank.txt").write_text("a cat\na dog\n", encoding="utf-8")
+    assert isomix("adapt", "E.npy", "-o", "other.npy", "--bank", "bank.txt")[0] == 2  # whose text tower?
+    for also in (["--band", "auto"], ["--modality", "text"], ["--text-only"], ["--no-compact"]):
+        assert isomix("adapt", "E.npy", "-o", "other.npy", "--bank", "T.npz", *also)[0] == 2
+    np.savez("other.npz", words=T)
+    code, _, err = isomix("adapt", "E.npy", "-o", "other.npy", "--bank", "other.npz")
+    assert code == 1 and "expected 'text' or 'embeddings'" in err

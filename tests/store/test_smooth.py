@@ -134,7 +134,7 @@ def test_another_band_does_not_search_the_rows_of_this_one(smoothed):
     searcher = TableSearch(EmbeddingTable.open(smoothed), band=(1, 30))
     (answer,) = searcher.search(searcher.read(["row:0"])[0], 2)
     assert "smoothed" not in answer.note
-    adapt_column(smoothed, "isoclip", searcher.isoclip)
+    adapt_column(smoothed, "isoclip", searcher.spaces.isoclip)
     (answer,) = TableSearch(EmbeddingTable.open(smoothed)).search(searcher.read(["row:0"])[0], 2)
     assert "strength" in answer.note  # still of the space it was smoothed in
 
@@ -152,3 +152,54 @@ def test_a_table_of_one_picture(photos, tmp_path, space):
     embed(photos, tmp_path / "one.lance", isomix.load_encoder("embedded"))
     with pytest.raises(InputError, match="minimum of 2"):
         smooth_column(tmp_path / "one.lance", "isoclip", space)
+
+
+# ---------------------------------------------------------------------- the space that is kept
+
+
+@pytest.fixture
+def nested(table):
+    encoder = isomix.load_encoder("embedded")
+    texts = encoder.encode_text([*CONCEPTS, "a tree", "a house", "the sea", "a dog"]).embeddings
+    return isomix.NestedTextPCA(projectors=encoder.projectors).fit(texts)
+
+
+def test_the_space_of_a_smoothed_table_is_kept_and_searched_until_another_one_is(table, nested, space):
+    smooth_column(table, "nested_text_pca", nested)
+    kept = table.with_name("t.space.safetensors")
+    assert isomix.load_space(kept).fingerprint == nested.fingerprint
+    searcher = TableSearch(EmbeddingTable.open(table), model="hf:/nowhere")  # no model is needed
+    (answer,) = searcher.search(searcher.read(["row:3"])[0], 4, expand=True)
+    assert answer.space == "nested-text-pca"
+    assert "kept in t.space.safetensors" in answer.note and "smoothed over neighbours in nested-text-pca" in answer.note
+    smoothing = Smoothing().fit(EmbeddingTable.open(table).embeddings("nested_text_pca"))
+    scores = (
+        smoothing.gallery_.astype(np.float32)
+        @ searcher.spaces.kept.transform(EmbeddingTable.open(table).embeddings()[3:4])[0]
+    )
+    (plain_query,) = searcher.search(searcher.read(["row:3"])[0], 4)
+    assert [hit.number for hit in plain_query.hits] == [i for i in np.argsort(-scores) if i != 3][:4]
+    chosen = TableSearch(EmbeddingTable.open(table), band="150/10")
+    assert chosen.search(chosen.read(["row:3"])[0], 1)[0].space == "isoclip"  # a band was asked for
+    smooth_column(table, "isoclip", space)
+    assert not kept.exists()
+    again = TableSearch(EmbeddingTable.open(table))
+    assert again.search(again.read(["row:3"])[0], 1)[0].space == "isoclip"
+
+
+def test_a_kept_space_that_does_not_fit_is_an_error_and_a_new_table_has_none(table, nested, photos):
+    kept = table.with_name("t.space.safetensors")
+    rng = np.random.default_rng(0)
+    isomix.NestedTextPCA().fit(rng.normal(size=(20, 7))).save(kept)
+    searcher = TableSearch(EmbeddingTable.open(table))
+    with pytest.raises(TableError, match="width 7"):
+        searcher.search(searcher.read(["row:3"])[0])
+    kept.write_bytes(b"nothing")
+    with pytest.raises(TableError, match=r"t\.space\.safetensors.*Remove it"):
+        TableSearch(EmbeddingTable.open(table)).search(searcher.read(["row:3"])[0])
+    other = isomix.Projectors(text=rng.normal(size=(nested.n_features_in_, 200)), source="hf:some/other")
+    isomix.NestedTextPCA(projectors=other).fit(rng.normal(size=(20, nested.n_features_in_))).save(kept)
+    with pytest.raises(TableError, match="some/other"):
+        TableSearch(EmbeddingTable.open(table)).search(searcher.read(["row:3"])[0])
+    embed(photos, table, isomix.load_encoder("embedded"), labels="folders", overwrite=True)
+    assert not kept.exists()

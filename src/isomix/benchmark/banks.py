@@ -6,13 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from isomix._arrays import Floats, as_matrix
+from isomix._arrays import Floats
 from isomix.benchmark.backbone import Backbone
 from isomix.benchmark.datasets.base import A_PHOTO
 from isomix.encoders.prompts import nouns
 from isomix.errors import InputError
+from isomix.store.bank import stored_bank
 
 __all__ = ["Bank", "bank_identity", "read_bank"]
 
@@ -49,10 +48,10 @@ def read_bank(path: Path | None, backbone: Backbone | None) -> Bank:
         A file that cannot be used, or names without a model.
     """
     if path is not None and path.suffix in (".npy", ".npz"):
-        return Bank(path.name, _stored(path))
+        return Bank(path.name, stored_bank(path))
     if backbone is None:
         raise InputError(
-            "text-pca needs text embeddings of the model that made these embeddings: give them as a text bank (.npz), "
+            "Text PCA needs text embeddings of the model that made these embeddings: give them as a text bank (.npz), "
             "or name the model."
         )
     if path is None:
@@ -63,21 +62,6 @@ def read_bank(path: Path | None, backbone: Backbone | None) -> Bank:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"text bank: {path} cannot be read ({error}).") from error
     return Bank(path.name, backbone.encode_text([A_PHOTO[0].format(name) for name in names])[0])
-
-
-def _stored(path: Path) -> np.ndarray:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            found = [key for key in ("text", "embeddings") if key in loaded.files]
-            if not found:
-                raise InputError(f"text bank: {path} holds {', '.join(loaded.files)}; expected 'text' or 'embeddings'.")
-            loaded = loaded[found[0]]
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"text bank: {path} cannot be read ({error}).") from error
-    return as_matrix(loaded, "text bank", nonzero_rows=True, min_rows=2)
 
 
 def bank_identity(path: Path | None) -> str:

@@ -16,7 +16,7 @@ from isomix.benchmark.samples import Vectors
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.neighbors import Smoothing
-from isomix.spaces import IsoCLIP, PCAWhitening, Plain, RandomDirections, Space, TextPCA, ZCAWhitening
+from isomix.spaces import IsoCLIP, NestedTextPCA, PCAWhitening, Plain, RandomDirections, Space, TextPCA, ZCAWhitening
 from isomix.spaces.controls import turned_projectors
 
 __all__ = ["METHODS", "Context", "Fitted", "check_methods", "fit_method", "reads_bank", "uses_gallery"]
@@ -84,7 +84,8 @@ def fit_method(spec: str, context: Context) -> Fitted:
         A name of ``METHODS``, with an argument after a colon where it takes one: ``"isoclip"`` (the preset band),
         ``"isoclip:auto"`` (chosen from the gallery and the bank, without labels), ``"isoclip:150/50"``; ``"text-pca:256"``,
         ``"pca-whitening:128"`` (components), ``"text-pca:auto"`` (chosen as the band is); ``"text-pca-cliff"`` is Text PCA
-        once the projectors' cliff is cut. After any of them ``+smoothing`` (:class:`isomix.Smoothing` of the gallery), and after
+        once the projectors' cliff is cut, ``"nested-text-pca"`` the mean of three sizes of it (the cliff is cut where the model is
+        known), ``"nested-text-pca:64,128,256"`` of others. After any of them ``+smoothing`` (:class:`isomix.Smoothing` of the gallery), and after
         that ``+expansion`` (of the queries).
     context : Context
 
@@ -123,7 +124,7 @@ def uses_gallery(spec: str) -> bool:
 def reads_bank(spec: str) -> bool:
     """Whether what a method does depends on the bank, which then belongs to the identity of a run."""
     space = spec.partition("+")[0]
-    return space.partition(":")[0] in ("text-pca", "text-pca-cliff") or space in (
+    return space.partition(":")[0] in ("text-pca", "text-pca-cliff", "nested-text-pca") or space in (
         "isoclip:auto",
         "isoclip-control:auto",
     )
@@ -164,6 +165,20 @@ def _text_pca(argument: str, context: Context, *, behind_the_cliff: bool = False
     if behind_the_cliff:
         description["cliff"] = space.cliff_
     return Fitted(fitted.gallery, fitted.queries, description)
+
+
+def _nested_text_pca(argument: str, context: Context) -> Fitted:
+    sizes = argument.split(",") if argument else None
+    if sizes is not None and not all(size.isdigit() for size in sizes):
+        raise InputError(f"nested-text-pca: got {argument!r}, expected numbers of components such as 64,128,256.")
+    projectors = None if context.backbone is None else context.backbone.projectors
+    bank = context.bank()
+    space = NestedTextPCA(None if sizes is None else [int(size) for size in sizes], projectors=projectors)
+    fitted = _on_embeddings(space.fit(bank.embeddings))
+    return replace(
+        fitted,
+        description=fitted.description | {"bank": bank.name, "bank_size": len(bank.embeddings), "cliff": space.cliff_},
+    )
 
 
 def _isoclip(argument: str, context: Context, *, turned: bool = False) -> Fitted:
@@ -228,6 +243,7 @@ METHODS: dict[str, Callable[[str, Context], Fitted]] = {
     "ovi": _inversion("ovi"),
     "text-pca": _text_pca,
     "text-pca-cliff": partial(_text_pca, behind_the_cliff=True),
+    "nested-text-pca": _nested_text_pca,
     "isoclip": _isoclip,
     "isoclip-control": partial(_isoclip, turned=True),
     "random-directions": _random_directions,

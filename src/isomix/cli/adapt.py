@@ -24,6 +24,7 @@ def command(
     output: options.TargetOutput = None,
     model: options.ModelOfTable = None,
     space: options.SavedSpace = None,
+    bank: options.Sentences = None,
     band: options.Band = "preset",
     modality: options.ForModality = options.Modality.IMAGE,
     text_only: options.TextOnly = False,
@@ -51,12 +52,29 @@ def command(
         fail_usage("name the target with -o, or, for a table, the new column with --column.")
     if space is not None and (model, band, text_only) != (None, "preset", False):
         fail_usage("--space says everything: leave out --model, --band and --text-only, or leave out --space.")
-    if model is None and space is None and not is_table:
+    if bank is not None and (space, band, text_only, no_compact, str(modality)) != (
+        None,
+        "preset",
+        False,
+        False,
+        "image",
+    ):
+        fail_usage(
+            "--bank is for pictures, and says which space: leave out --space, --band, --modality, --text-only, --no-compact."
+        )
+    stored_bank = bank is not None and bank.suffix in (".npz", ".npy")
+    if model is None and space is None and not is_table and not stored_bank:
         fail_usage(
             "say whose embeddings these are with --model, e.g. hf:openai/clip-vit-base-patch32, or give a --space."
         )
     column_of_vectors = None if output is None else column
-    fitted = _space(source, column_of_vectors, model, space, band, modality, text_only, not no_compact, offline)
+    fitted: Space | None = None
+    if smooth and (model, space, bank, band, text_only) == (None, None, None, "preset", False):
+        fitted = _kept(source)
+    if fitted is None and bank is not None:
+        fitted = _space_of_bank(source if is_table else None, model, bank, offline)
+    if fitted is None:
+        fitted = _space(source, column_of_vectors, model, space, band, modality, text_only, not no_compact, offline)
     try:
         with progress("vectors") as update:
             report: AdaptReport | SmoothReport
@@ -134,6 +152,36 @@ def _space(
     return space
 
 
+def _kept(table: Path) -> Space | None:
+    """The space that the table was smoothed in before, if it is kept beside it."""
+    from isomix.cli.common import log
+    from isomix.store import EmbeddingTable
+    from isomix.store.bank import kept_space
+
+    kept = kept_space(EmbeddingTable.open(table))
+    if kept is not None:
+        log.print(
+            f"smoothed in {kept.method} as before; name the --model for IsoCLIP",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return kept
+
+
+def _space_of_bank(table: Path | None, model: str | None, bank: Path, offline: bool) -> Space:
+    """Nested Text PCA; the model, where it is known, encodes sentences and has its cliff cut."""
+    from isomix.encoders.lazy import LazyEncoder
+    from isomix.store import EmbeddingTable
+    from isomix.store.bank import fit_bank, read_bank
+
+    sentences = read_bank(bank)
+    made = None if table is None else EmbeddingTable.open(table)
+    name = made.metadata.model if model is None and made is not None else model
+    lazy = LazyEncoder(name or "", offline=offline, made_by=None if made is None else made.made_by)
+    return fit_bank(sentences, lambda: lazy.encoder, lazy.projectors if name else None)
+
+
 def smoothing_summary(report: SmoothReport) -> list[str]:
     """What was smoothed, as lines of text."""
     lines = [
@@ -144,6 +192,8 @@ def smoothing_summary(report: SmoothReport) -> list[str]:
     ]
     if report.strength < 0.1:
         lines.append("  these pictures hardly form groups, so little or nothing is smoothed")
+    if report.space["method"] != "isoclip":
+        lines.append("  isomix search compares pictures in this space from now on")
     lines.append("  a run of isomix embed that changes rows drops these columns; this command makes them again")
     return lines
 
@@ -157,7 +207,10 @@ def summary(report: AdaptReport) -> list[str]:
         how = Band(report.space["band"]["k_top"], report.space["band"]["k_bottom"]).words(report.space["band"]["of"])
         how += "" if report.space["form"] == "exact" else f", from the {report.space['form']}"
     else:
-        how = ", ".join(f"{name} {value}" for name, value in parameters.items() if name == "n_components")
+        sizes = parameters.get("sizes") or [report.width]
+        how = f"{', '.join(map(str, sizes))} components"
+        if report.space.get("cliff"):
+            how += f", {report.space['cliff']} directions behind the cliff cut"
     shorter = 100 * (1 - report.width / report.width_before)
     lines = [
         f"{report.target}: {report.rows:,} vectors  ({report.seconds:.1f} s)",

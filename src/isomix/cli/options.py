@@ -115,6 +115,7 @@ class SpaceName(enum.StrEnum):
     PLAIN = "plain"
     ISOCLIP = "isoclip"
     TEXT_PCA = "text-pca"
+    NESTED_TEXT_PCA = "nested-text-pca"
 
 
 class Modality(enum.StrEnum):
@@ -135,7 +136,8 @@ Space = Annotated[
     SpaceName,
     typer.Option(
         "--space",
-        help="auto: sentences search the plain space, and pictures isoclip.",
+        help="auto: sentences search the plain space; pictures nested-text-pca with a --bank, else the space that the table "
+        "was smoothed in, else isoclip.",
     ),
 ]
 SavedSpace = Annotated[
@@ -181,13 +183,16 @@ AsDtype = Annotated[Dtype | None, typer.Option("--dtype", help="Of the result.",
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Rows without a direction become NaN.")]
 Sentences = Annotated[
     Path | None,
-    typer.Option("--bank", help="Sentences of text-pca, one a line.", show_default="everyday nouns"),
+    typer.Option(
+        "--bank",
+        help="Sentences, one a line, or .npz or .npy of their embeddings, or 'nouns'; pictures are compared by nested-text-pca.",
+    ),
 ]
 TextBank = Annotated[
     Path | None,
     typer.Option(
         "--text-bank",
-        help="For text-pca: .npz or .npy of text embeddings, or .txt of names.",
+        help="For Text PCA: .npz or .npy of text embeddings, or .txt of names.",
         show_default="everyday nouns",
     ),
 ]

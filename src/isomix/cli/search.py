@@ -49,6 +49,7 @@ def command(
     """Search a table of pictures with pictures or words."""
     from isomix.cli.common import ExitCode, check_output, fail_usage, log, print_json, report_failures
     from isomix.store import EmbeddingTable
+    from isomix.store.bank import read_bank
     from isomix.store.search import TableSearch
 
     if as_json and (paths or null):
@@ -58,7 +59,7 @@ def command(
         EmbeddingTable.open(table),
         model=model,
         band=band,
-        sentences=None if bank is None else _read_sentences(bank),
+        sentences=None if bank is None else read_bank(bank),
         offline=offline,
         device=device,
     )
@@ -75,18 +76,6 @@ def command(
         log.print(f"contact sheet written to {sheet}", markup=False, soft_wrap=True)
     if report_failures(failures):
         raise typer.Exit(ExitCode.SKIPPED_FILES if answers else ExitCode.FAILED)
-
-
-def _read_sentences(path: Path) -> list[str]:
-    from isomix.errors import FileFormatError
-
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(
-            f"{path} cannot be read ({error}). Expected a text file with one sentence a line."
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Pictures:
 
     @property
     def best_space(self) -> str:
-        """The space that is smoothed, beside the plain one: Text PCA, the best before smoothing on a real CLIP (docs/gallery.md)."""
+        """The space that is smoothed, beside the plain one: that of a bank, the best on a real CLIP (docs/gallery.md)."""
         return next(name for name in self.spaces if name.startswith(TEXT_PCA))
 
 

@@ -26,7 +26,7 @@ from isomix.encoders.prompts import check_templates, class_name, default_templat
 from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.plotting.plots import plot_accuracy, plot_spectrum
-from isomix.spaces import IsoCLIP, TextPCA
+from isomix.spaces import IsoCLIP, NestedTextPCA
 from isomix.spaces.defaults import default_band, fit_isoclip
 from isomix.spaces.spectrum import spectrum
 from isomix.store import EmbeddingTable, embed
@@ -157,7 +157,7 @@ def run_tour(
         )  # an impossible band is said at once
         log(f"text: {len(nouns())} nouns for Text PCA")
         bank = encoder.encode_text([template.replace("{}", noun) for noun in nouns()]).embeddings
-        text_pca = TextPCA(projectors=encoder.projectors).fit(bank)
+        text_pca = NestedTextPCA(projectors=encoder.projectors).fit(bank)
         folder.mkdir(parents=True, exist_ok=True)
         tables = []
         for group in groups:
@@ -242,7 +242,7 @@ def _rows(encoder: Encoder, tables: list[EmbeddingTable]) -> Vectors:
     return np.concatenate([table.embeddings(column) for table in tables]).astype(np.float32)
 
 
-def _pictures(group: Group, table: EmbeddingTable, iso: IsoCLIP, text_pca: TextPCA) -> Pictures:
+def _pictures(group: Group, table: EmbeddingTable, iso: IsoCLIP, text_pca: NestedTextPCA) -> Pictures:
     rows = table.rows(columns=["path", "label"])
     stored = normalize_rows(table.embeddings().astype(np.float32))
     paths = [table.root / row["path"] for row in rows]
@@ -251,7 +251,8 @@ def _pictures(group: Group, table: EmbeddingTable, iso: IsoCLIP, text_pca: TextP
     affine = iso.operator_ is None
     name = f"{ISOCLIP} ({iso.band_.k_top}, {iso.band_.k_bottom})"
     spaces[name] = iso.transform_features(table.embeddings("feature")) if affine else iso.transform(stored)
-    spaces[f"{TEXT_PCA} ({text_pca.n_components_})"] = text_pca.transform(stored)
+    sizes = ", ".join(map(str, text_pca.sizes_))
+    spaces[f"{TEXT_PCA} ({sizes})"] = text_pca.transform(stored)
     spaces[PIXELS] = pixel_vectors(paths)
     labels = [row["label"] for row in rows]
     named = np.array([class_name(label) for label in labels]) if all(labels) else None

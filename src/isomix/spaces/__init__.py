@@ -5,6 +5,7 @@ from isomix.spaces.bands import preset_band
 from isomix.spaces.base import SPACES, Space, load_space
 from isomix.spaces.controls import RandomDirections
 from isomix.spaces.isoclip import IsoCLIP
+from isomix.spaces.nested_text_pca import NestedTextPCA
 from isomix.spaces.plain import Plain, PreProjection
 from isomix.spaces.text_pca import TextPCA
 from isomix.spaces.whitening import PCAWhitening, ZCAWhitening
@@ -12,6 +13,7 @@ from isomix.spaces.whitening import PCAWhitening, ZCAWhitening
 __all__ = [
     "SPACES",
     "IsoCLIP",
+    "NestedTextPCA",
     "PCAWhitening",
     "Plain",
     "PreProjection",

@@ -53,7 +53,8 @@ class Space(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, AB
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        SPACES[cls.method] = cls
+        if "method" in vars(cls):  # not a base of several
+            SPACES[cls.method] = cls
 
     def transform(self, X: ArrayLike) -> Floats:
         """Map stored embeddings.

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from isomix._arrays import Doubles, Floats, as_matrix, check_integer, working_dtype
-from isomix._documents import Document, expect_tensors
-from isomix._estimators import check_fit_rows
+from isomix._documents import Document
 from isomix.errors import InputError
-from isomix.linalg import normalize_rows, principal_directions
+from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
 from isomix.spaces.band_comparison import WHOLE, Comparison, by_labels, compare, decide
 from isomix.spaces.bands import Band
-from isomix.spaces.base import Space
 from isomix.spaces.gallery_sample import draw_sample, nearest_rows, subsample
-from isomix.spaces.operator import InterModalOperator
-from isomix.spaces.spectrum import prior_band
+from isomix.spaces.text_bank import TextBankSpace
 
 __all__ = ["TextPCA"]
 
@@ -27,7 +24,7 @@ CLIFF_SHARE = 5 / 16
 """Share of the width that is kept once the cliff is cut: 160 of 512."""
 
 
-class TextPCA(Space):
+class TextPCA(TextBankSpace):
     """Principal directions of a bank of text embeddings, as a space for image-image similarity.
 
     Parameters
@@ -110,13 +107,9 @@ class TextPCA(Space):
         TextPCA
             This object.
         """
-        bank = normalize_rows(check_fit_rows(self, X, "text embeddings", min_rows=2), "text embeddings")
-        behind = self._behind_the_cliff(bank)
-        self.cliff_ = behind.shape[1]
-        inside = bank if not self.cliff_ else normalize_rows(bank - (bank @ behind) @ behind.T, "text embeddings")
-        directions, self.singular_values_, _ = principal_directions(inside, center=True)
-        available = len(directions)
+        bank, directions = self._directions(X)
         self.choice_: Comparison | None = None
+        available = len(directions)
         if self.n_components is None:
             share = CLIFF_SHARE if self.cliff_ else 0.5
             wanted = min(max(int(share * self.n_features_in_), 1), available)
@@ -124,28 +117,8 @@ class TextPCA(Space):
             wanted = self._choose(bank, directions, gallery, gallery_labels)
         else:
             wanted = check_integer(self.n_components, "n_components", minimum=1)
-        if not 1 <= wanted <= available:
-            raise InputError(
-                f"n_components: got {wanted}, but the centred bank of {len(bank)} sentences with {bank.shape[1]} feature(s) "
-                f"has only {available} directions. Use a larger bank or fewer components."
-            )
-        self.operator_ = directions[:wanted]
-        self.offset_ = None
-        self.n_components_ = wanted
+        self.operator_ = self._keep(wanted, bank, directions)
         return self
-
-    def _behind_the_cliff(self, bank: Floats) -> Doubles:
-        """Left singular vectors of the text projector behind the cliff of its spectrum, shape (d, cliff_)."""
-        if self.projectors is None:
-            return np.empty((bank.shape[1], 0))
-        if not isinstance(self.projectors, Projectors):
-            raise InputError(f"projectors: got {type(self.projectors).__name__}, expected isomix.Projectors.")
-        operator = InterModalOperator(self.projectors.text_only())
-        prior = prior_band(operator.S)
-        if prior is None:
-            return np.empty((bank.shape[1], 0))
-        self.projectors.check_text_embeddings(bank)
-        return operator.U[:, operator.rank - prior.k_bottom :]
 
     def _choose(self, bank: Floats, directions: Doubles, gallery: ArrayLike | None, labels: ArrayLike | None) -> int:
         if gallery is None:
@@ -165,40 +138,8 @@ class TextPCA(Space):
         self.choice_ = decide(compare(C, np.eye(available), bands, sample.n_queries, by_labels(labels)), WHOLE)
         return available - self.choice_.band.k_bottom
 
-    def describe(self) -> dict[str, Any]:
-        """As for every space, with how many directions behind the cliff were cut first."""
-        return super().describe() | {"cliff": self.cliff_}
-
-    def _parameters(self) -> dict[str, Any]:
-        parameters = {"n_components": self.n_components_, "modality": self.modality}
-        if self.projectors is None:
-            return parameters
-        return parameters | {"cliff": self.cliff_, **self.projectors.text_only().parameters()}
-
-    def _source(self) -> dict[str, Any]:
-        if self.projectors is None:
-            return {}
-        return {"model": self.projectors.source, "text_projector": self.projectors.text_only().fingerprint}
-
-    def _tensors(self) -> dict[str, NDArray[Any]]:
-        tensors = {} if self.projectors is None else self.projectors.text_only().tensors()
-        return {**tensors, "operator": np.asarray(self.operator_), "singular_values": self.singular_values_}
-
     @classmethod
     def _from_document(cls, document: Document, path: str | os.PathLike[str]) -> Self:
-        tensors, parameters = document.tensors, document.parameters
-        wanted = int(parameters["n_components"])
-        shapes: dict[str, tuple[int | str, ...]] = {"operator": (wanted, "d"), "singular_values": ("r",)}
-        with_projectors = "cliff" in parameters
-        if with_projectors:
-            shapes |= Projectors.tensor_shapes(tensors, parameters)
-        sizes = expect_tensors(document, path, shapes)
-        model = document.source.get("model", "")
-        projectors = Projectors.from_tensors(tensors, parameters, model) if with_projectors else None
-        space = cls(wanted, projectors=projectors)
-        space.choice_, space.cliff_ = None, int(parameters.get("cliff", 0))
-        space.operator_ = tensors["operator"]
-        space.singular_values_ = tensors["singular_values"]
-        space.offset_ = None
-        space.n_components_, space.n_features_in_ = wanted, sizes["d"]
+        space = cls()._read(document, path)
+        space.n_components, space.choice_ = space.n_components_, None
         return space

@@ -54,7 +54,7 @@ class Answer:
     ----------
     query : Query
     space : str
-        ``"plain"``, ``"isoclip"`` or ``"text-pca"``.
+        ``"plain"``, ``"isoclip"``, ``"text-pca"``, ``"nested-text-pca"``, or the method of the space kept beside the table.
     note : str
         The band or width of the space, or why an image query stayed in the plain one; and whether rows are smoothed.
     hits : list of Hit

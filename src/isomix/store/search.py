@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,21 +14,21 @@ from numpy.typing import NDArray
 from isomix._arrays import as_matrix, check_integer
 from isomix.encoders.images import image_extensions
 from isomix.encoders.lazy import LazyEncoder
-from isomix.errors import InputError, MissingExtraError, ModalityError, ModelError
+from isomix.errors import InputError, ModalityError
 from isomix.neighbors import search
 from isomix.neighbors.kinship import QUERY_NEIGHBORS
 from isomix.store.answers import Answer, Hit, Query, Vector
+from isomix.store.bank import Bank
 from isomix.store.scan import source_file
+from isomix.store.search_spaces import SPACE_NAMES, TableSpaces
 from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_columns_gone
 from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
-    from isomix.spaces import IsoCLIP, TextPCA
 
 __all__ = ["SPACE_NAMES", "Answer", "Hit", "Query", "TableSearch"]
 
-SPACE_NAMES = ("auto", "plain", "isoclip", "text-pca")
 ROW_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -45,8 +44,9 @@ class TableSearch:
     band : str or pair of int
         Of the space ``isoclip``, as for :class:`isomix.IsoCLIP`; ``"auto"`` looks at the table's embeddings. Default: the
         preset band of the table's model, the automatic one where there is none.
-    sentences : sequence of str, optional
-        Bank of the space ``text-pca``. Default: everyday nouns in the model's own prompt.
+    sentences : sequence of str, or ndarray of shape (n, d), optional
+        Bank of the spaces ``text-pca`` and ``nested-text-pca``, or its embeddings. Default: everyday nouns in the model's own
+        prompt, for a space that is asked for by name.
     offline : bool
         Never open a connection.
     device : str, optional
@@ -64,7 +64,7 @@ class TableSearch:
         *,
         model: str | None = None,
         band: str | tuple[int, int] = "preset",
-        sentences: Sequence[str] | None = None,
+        sentences: Bank | None = None,
         offline: bool = False,
         device: str | None = None,
     ) -> None:
@@ -75,46 +75,12 @@ class TableSearch:
             from isomix.spaces.bands import parse_band
 
             band = parse_band(band)
-        self.band = band
-        self.sentences = sentences
+        self.spaces = TableSpaces(table, self.model, band, sentences)
 
     @property
     def encoder(self) -> Encoder:
         """The table's model, loaded on first use; its fingerprint is checked."""
         return self.model.encoder
-
-    @cached_property
-    def isoclip(self) -> IsoCLIP:
-        """The space ``isoclip``; of the model, two tensors are read."""
-        from isomix.spaces.defaults import fit_isoclip
-        from isomix.store.formats.base import SAMPLE_ROWS, first_rows
-
-        pair, made = self.model.projectors, self.table.metadata
-        return fit_isoclip(
-            pair if pair.image_bias is None else pair.text_only(),
-            self.band,
-            lambda: first_rows(self.table.iter_embeddings(), SAMPLE_ROWS, made.embedding_dim),
-            backbone=made.model,
-        )
-
-    @cached_property
-    def _has_preset(self) -> bool:
-        from isomix.spaces.defaults import default_band
-
-        return default_band(self.table.metadata.model) == "preset"
-
-    @cached_property
-    def text_pca(self) -> TextPCA:
-        """The space ``text-pca``."""
-        from isomix.spaces import TextPCA
-
-        sentences = self.sentences
-        if sentences is None:
-            from isomix.encoders.prompts import default_templates, nouns
-
-            sentences = [default_templates(self.encoder)[0].format(noun) for noun in nouns()]
-        bank = self.encoder.encode_text(sentences, show_progress_bar=False).embeddings
-        return TextPCA(projectors=self.model.projectors).fit(bank)
 
     def read(self, names: Sequence[str], *, max_megapixels: float = 100.0) -> tuple[list[Query], dict[str, str]]:
         """Find out what each query is, and embed it.
@@ -258,9 +224,10 @@ class TableSearch:
             From :meth:`read`.
         k : int
             Hits per query.
-        space : {"auto", "plain", "isoclip", "text-pca"}
-            ``auto``: sentences in the plain space; everything else in ``isoclip``, or in the plain space where the model has
-            no preset band and the automatic one cuts nothing.
+        space : {"auto", "plain", "isoclip", "text-pca", "nested-text-pca"}
+            ``auto``: sentences in the plain space. Everything else in ``nested-text-pca`` where a bank of sentences was given, or
+            in the space kept beside the table by ``adapt --smooth``; else in ``isoclip``, or in the plain space where the model
+            has no preset band and the automatic one cuts nothing.
         with_self : bool
             Let a query that is in the table find itself.
         smooth : bool
@@ -310,15 +277,12 @@ class TableSearch:
         if space == "plain" and not is_text:
             return None, ""
         rows: Literal["plain", "adapted"] = "plain" if is_text else "adapted"
-        column = smoothed_column(self.table, rows, None if is_text else self._fitted(space))
+        column = smoothed_column(self.table, rows, None if is_text else self.spaces.fitted(space))
         if column is not None:
             return column, column.note
         gone = smoothed_columns_gone(self.table, rows)
         again = f"not smoothed: pictures changed since; isomix adapt {self.table.path} --smooth smooths them again"
         return None, again if gone else ""
-
-    def _fitted(self, space: str) -> IsoCLIP | TextPCA:
-        return self.isoclip if space == "isoclip" else self.text_pca
 
     def _place(self, query: Query, space: str) -> tuple[str, str]:
         """Space of a query, and what to say about it."""
@@ -330,40 +294,15 @@ class TableSearch:
                 )
             return "plain", ""
         if space == "auto":
-            problem = self._no_isoclip()
-            return ("plain", problem) if problem else ("isoclip", self._note("isoclip"))
-        return space, self._note(space)
-
-    def _no_isoclip(self) -> str:
-        """Why image queries stay in the plain space by default; empty when they do not."""
-        if self.band != "preset" or self._has_preset:
-            return ""
-        none = "there is no preset band for this model"
-        try:
-            band = self.isoclip.band_
-        except (ModelError, MissingExtraError) as error:
-            return f"{none}, and its projectors cannot be read for an automatic one ({error})"
-        return "" if band != (0, 0) else f"{none}, and the automatic one cuts nothing"
-
-    def _note(self, space: str) -> str:
-        if space == "isoclip":
-            source = self.isoclip.band_source_
-            chosen = source if self.isoclip.band_evidence_ is None else f"automatic, from the {source}"
-            if self.band == "preset" and not self._has_preset:
-                chosen = f"no preset, so {chosen}"
-            made_from = "" if self.isoclip.form_ == "exact" else f", from the {self.isoclip.form_}"
-            return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {chosen}{made_from}"
-        if space != "text-pca":
-            return ""
-        cut = f", {self.text_pca.cliff_} directions behind the cliff cut" if self.text_pca.cliff_ else ""
-        return f"Text PCA, {self.text_pca.n_components_} directions{cut}"
+            return self.spaces.default()
+        return space, self.spaces.note(space)
 
     def _nearest(
         self, vectors: Vector, space: str, smoothed: SmoothedColumn | None, k: int
     ) -> tuple[Vector, NDArray[np.int64]]:
         if space == "plain":
             return search(vectors, self.table.iter_embeddings("embedding" if smoothed is None else smoothed.name), k)
-        fitted = self._fitted(space)
+        fitted = self.spaces.fitted(space)
         names = [name for name, of in self.table.derived.items() if of.get("fingerprint") == fitted.fingerprint]
         if smoothed is not None:
             names = [smoothed.name]
@@ -379,7 +318,7 @@ class TableSearch:
                 f"expand: {self.table.path} has no smoothed rows for the space {space!r}. Make them with: "
                 f"isomix adapt {self.table.path} --smooth"
             )
-        expanded = expand_in_table(self.table, smoothed, self._fitted(space), vectors, own)
+        expanded = expand_in_table(self.table, smoothed, self.spaces.fitted(space), vectors, own)
         return search(expanded, self.table.iter_embeddings(smoothed.name), k)
 
     def _hits(self, query: Query, scores: Vector, numbers: NDArray[np.int64], k: int, with_self: bool) -> list[Hit]:

@@ -20,7 +20,7 @@ from isomix.neighbors.expansion import MOMENT_ROWS
 from isomix.neighbors.kinship import QUERY_NEIGHBORS, QUERY_STRENGTH, STRENGTH, Background, evenly, expanded
 from isomix.store.adapt import Progress, adapt_column
 from isomix.store.journal import Journal
-from isomix.store.table import SMOOTHED, EmbeddingTable
+from isomix.store.table import SMOOTHED, EmbeddingTable, space_beside
 
 if TYPE_CHECKING:
     from isomix.spaces import Space
@@ -83,6 +83,9 @@ def smooth_column(
     plain vectors averaged over the same neighbours, for sentences as queries. The last two depend on all rows at once. They are
     never mended: a run that adds, changes or removes a row drops them, a search says so, and this makes them again.
 
+    A space that a search cannot make again from the model alone, any but IsoCLIP, is kept beside the table
+    (``photos.space.safetensors``), and searches of pictures use it from then on.
+
     Parameters
     ----------
     table_path : path-like
@@ -124,6 +127,10 @@ def smooth_column(
         for rows, (column, vectors) in of.items():
             table.add_column(column, _in_blocks(vectors), vectors.shape[1], _identified({**described, "rows": rows}))
         table.tidy()
+        if space.method == "isoclip":
+            space_beside(table.path).unlink(missing_ok=True)
+        else:
+            space.save(space_beside(table.path))
     return SmoothReport(
         table=os.fspath(table_path),
         rows=table.count,

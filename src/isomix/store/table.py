@@ -28,7 +28,7 @@ from isomix.store.schema import (
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
 
-__all__ = ["SMOOTHED", "EmbeddingTable", "check_is_plain"]
+__all__ = ["SMOOTHED", "EmbeddingTable", "check_is_plain", "space_beside"]
 
 SMOOTHED = "smoothing"
 """Method of the derived columns in which every row depends on all rows of the table."""
@@ -75,6 +75,7 @@ class EmbeddingTable:
         if lance.exists() and not overwrite:
             raise TableError(f"{lance.path} exists already. Name another table, or allow it to be overwritten.")
         Ledger(lance.path).drop()
+        space_beside(lance.path).unlink(missing_ok=True)
         lance.drop()
         lance.create(table_schema(metadata))
         return cls(lance)
@@ -373,6 +374,11 @@ class EmbeddingTable:
 
     def __repr__(self) -> str:
         return f"EmbeddingTable({os.fspath(self.path)!r}, {self.count} images, model={self.metadata.model!r})"
+
+
+def space_beside(path: Path) -> Path:
+    """Where the space that a table was smoothed in is kept."""
+    return path.with_suffix(".space.safetensors")
 
 
 def check_is_plain(table: EmbeddingTable) -> None:
