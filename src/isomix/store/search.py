@@ -20,7 +20,7 @@ from isomix.neighbors import search
 from isomix.neighbors.kinship import QUERY_NEIGHBORS
 from isomix.store.answers import Answer, Hit, Query, Vector
 from isomix.store.scan import source_file
-from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_columns_gone
+from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_gone
 from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
@@ -313,9 +313,7 @@ class TableSearch:
         column = smoothed_column(self.table, rows, None if is_text else self._fitted(space))
         if column is not None:
             return column, column.note
-        gone = smoothed_columns_gone(self.table, rows)
-        again = f"not smoothed: pictures changed since; isomix adapt {self.table.path} --smooth smooths them again"
-        return None, again if gone else ""
+        return None, smoothed_gone(self.table, rows)
 
     def _fitted(self, space: str) -> IsoCLIP | TextPCA:
         return self.isoclip if space == "isoclip" else self.text_pca

@@ -27,6 +27,7 @@ const asked = latest(
     learn(answer.known);
     found = { ...answer, asked: body };
     working = problem = '';
+    if (answer.adapted && answer.adapted.space !== counted) countVotes(answer.adapted.space);
     draw();
     if (answer.working) setTimeout(() => found?.asked === body && view.page === 'search' && asked.queue(body), 500);
   },
@@ -61,7 +62,15 @@ async function begin() {
 
 export function enter() {
   search();
-  ask(`/api/votes?space=${encodeURIComponent(voteSpace())}`).then((v) => ((votes = v), draw())).catch(() => {});
+  if (counted) countVotes(counted);
+}
+
+/** The space whose votes are shown. */
+let counted = '';
+/** @param {string} name */
+function countVotes(name) {
+  counted = name;
+  ask(`/api/votes?space=${encodeURIComponent(name)}`).then((v) => ((votes = v), draw())).catch(() => {});
 }
 /** @param {any} before */
 export function changed(before) {
@@ -79,12 +88,10 @@ function moveBand(next, settled) {
   search(settled, settled);
 }
 
-const voteSpace = () => space()?.name ?? '';
-
 /** @param {string} choice */
 async function vote(choice) {
   try {
-    votes = await ask('/api/votes', { body: { query: view.q, space: voteSpace(), choice } });
+    votes = await ask('/api/votes', { body: { query: view.q, space: found.adapted.space, choice } });
     found.voted = choice;
     draw();
   } catch (error) {
@@ -177,18 +184,19 @@ function plainColumn() {
 
 function adaptedColumn() {
   const here = space();
-  const name = here?.title ?? 'adapted';
+  const name = found.adapted?.title ?? here?.title ?? 'adapted';
   if (found.working) return html`<section class="col iso" aria-label="Adapted space"><header><h2>${name}</h2></header><p class="working">${found.working}</p></section>`;
   if (!found.adapted) {
     const why = found.query.kind === 'text' ? 'Words stay in the plain space' : 'No adapted side';
     return html`<section class="col iso" aria-label="Adapted space"><header><h2>${name}</h2></header><div class="empty"><b>${why}</b>${found.reason}</div></section>`;
   }
-  const { hits, band: used, candidates } = found.adapted;
+  const { hits, band: used, candidates, note } = found.adapted;
+  const why = found.query.kind === 'text' ? 'words are compared in the plain space' : '';
   const fresh = hits.filter((/** @type {any} */ h) => h.was === null || h.was > hits.length).length;
   const cut = used && here?.directions ? cuts(used, here.directions) : '';
   return html`<section class="col iso" aria-label="Adapted space">
     <header><h2>${name}${used ? ` ${used[0]} / ${used[1]}` : ''}</h2>
-      <p>${[cut, `${count(fresh)} new in the first ${count(hits.length)}`, candidates ? `ranked among the ${count(candidates)} nearest of the plain space` : ''].filter(Boolean).join(' · ')}</p></header>
+      <p>${[cut, why, note, `${count(fresh)} new in the first ${count(hits.length)}`, candidates ? `ranked among the ${count(candidates)} nearest of the plain space` : ''].filter(Boolean).join(' · ')}</p></header>
     <ol class="grid">
       ${repeat(hits, (/** @type {any} */ h) => h.row, (/** @type {any} */ h) => {
         const move = moved(h.rank, h.was, found.plain.hits.length);
@@ -202,7 +210,7 @@ function voting() {
   if (!found.adapted || table.read_only) return nothing;
   const button = (/** @type {string} */ choice, /** @type {string} */ words) => html`<button aria-pressed=${found.voted === choice} @click=${() => vote(choice)}>${words}</button>`;
   return html`<div class="vote" role="group" aria-label="Which side is better?"><span>Which side is better?</span>
-    ${button('plain', '1 · plain')}${button('same', '0 · same')}${button('adapted', `2 · ${space()?.title ?? 'adapted'}`)}
+    ${button('plain', '1 · plain')}${button('same', '0 · same')}${button('adapted', `2 · ${found.adapted.title}`)}
     ${votes?.total ? html`<span>${evidence(votes)}</span>` : nothing}</div>`;
 }
 
@@ -216,10 +224,10 @@ function results() {
   const most = Math.min(400, found.rows - (found.query.row >= 0 ? 1 : 0));
   const here = space();
   return html`${working ? html`<p class="working">${working}</p>` : nothing}
-    <div class="cols ${found.query.kind === 'text' ? 'words' : ''}">${plainColumn()}${adaptedColumn()}</div>
+    <div class="cols ${found.query.kind === 'text' && !found.adapted ? 'words' : ''}">${plainColumn()}${adaptedColumn()}</div>
     ${view.k < most ? html`<div class="more"><button @click=${() => go({ k: Math.min(view.k * 2, 400) }, { replace: true })}>Show ${count(Math.min(view.k * 2, most))} of ${count(most === 400 ? found.rows - 1 : most)}</button></div>` : html`<p class="more dim small">${count(found.plain.hits.length)} of ${count(found.rows)} pictures are shown; the Map has all of them.</p>`}
     ${voting()}
-    ${here?.directions && found.adapted ? html`<section class="panel"><h2>The band</h2><p>Drag the handles: directions outside of the band are left out, and the right side ranks anew.</p>${curve({ move: moveBand })}</section>` : nothing}`;
+    ${here?.directions && found.adapted?.band ? html`<section class="panel"><h2>The band</h2><p>Drag the handles: directions outside of the band are left out, and the right side ranks anew.</p>${curve({ move: moveBand })}</section>` : nothing}`;
 }
 
 const page = () => html`<h1 class="hidden">Search</h1>${dropZone()}${results()}`;
