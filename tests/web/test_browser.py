@@ -332,7 +332,7 @@ def test_duplicates_by_slider_and_verdict(window):
 def test_the_report_is_one_file_that_draws_alone(window, browser, tmp_path):
     page = window.open("/report")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Save the report").click()
+        page.get_by_role("button", name="Save the report").click()
     path = tmp_path / "report.html"
     download.value.save_as(path)
     context = browser.new_context(java_script_enabled=False, offline=True)

@@ -112,7 +112,7 @@ def _spectrum(studio: Studio, k_top: int, k_bottom: int) -> str:
     try:
         found = evidence(studio)
         parts.append(f"<p>{_text(found['words'])}</p>")
-    except (Working, IsomixError) as reason:
+    except IsomixError as reason:
         parts.append(f"<p class=dim>Which band: {_text(reason)}.</p>")
     return "".join(parts)
 
