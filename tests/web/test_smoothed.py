@@ -126,3 +126,22 @@ def test_a_column_of_a_space_that_the_model_does_not_give_again_takes_rows_alone
     assert found["adapted"]["hits"]
     outside = ask(served.client, "/api/search", json={"query": "rows:1,2", "space": "column:better"}).json()
     assert "does not give again" in outside["reason"]
+
+
+def test_without_the_model_rows_search_smoothed_columns_and_other_pictures_say_why_not(
+    smoothed, serve_here, ask, monkeypatch
+):
+    from isomix.errors import OfflineError
+    from isomix.web import library
+
+    def absent(*_):
+        raise OfflineError("the model would have to be downloaded, and that was forbidden")
+
+    monkeypatch.setattr(library.LazyEncoder, "encoder", property(absent))
+    monkeypatch.setattr(library.LazyEncoder, "projectors", property(absent))
+    served = serve_here(smoothed / "icons.lance")
+    assert ask(served.client, "/api/search", json={"query": "row:3", "space": SMOOTHED}).json()["adapted"]["hits"]
+    for query, space in (("rows:1,2", SMOOTHED), ("row:3", EXPANDED)):
+        found = ask(served.client, "/api/search", json={"query": query, "space": space}).json()
+        assert found["adapted"] is None
+        assert "downloaded" in found["reason"]
