@@ -54,7 +54,9 @@ def test_every_band_is_ranked_as_its_adapted_vectors_are(pair, live, k_top, k_bo
     found = live.rank(embeddings[:3], k_top, k_bottom, k=8)
     np.testing.assert_allclose(found.scores, scores, atol=1e-8)
     np.testing.assert_array_equal(found.rows, rows)
-    np.testing.assert_allclose(found.similarities, adapted[:3] @ adapted.T, atol=2e-4)
+    # In float32, of which a band of a few small directions loses the most; the best rows are scored again.
+    kept = live.n_directions - k_top - k_bottom
+    np.testing.assert_allclose(found.similarities, adapted[:3] @ adapted.T, atol=2e-4 if kept >= BLOCK else 5e-3)
     assert (found.k_top, found.k_bottom) == (k_top, k_bottom)
 
 

@@ -157,6 +157,19 @@ def test_without_the_model_words_are_off_with_the_reason_and_the_rest_goes_on(fo
     assert served.client.get("/api/classes").json()["chosen"]["text"] is False
 
 
+def test_a_model_that_takes_long_does_not_hold_up_the_pages(folder, serve_here, ask, monkeypatch):
+    monkeypatch.setattr("isomix.web.studio.FIRST_PAGE_WAITS", 0.0)
+    served = serve_here(folder / "icons.lance")
+    first = served.client.get("/api/table")
+    assert first.status_code == 200
+    (isoclip,) = [space for space in first.json()["spaces"] if space["name"] == "isoclip"]
+    assert isoclip["working"]
+    assert isoclip["reason"]
+    assert ask(served.client, "/api/bands").status_code == 200
+    assert ask(served.client, "/api/search", json={"query": "row:3"}).json()["adapted"]["hits"]
+    assert "working" not in served.client.get("/api/table").json()["spaces"][0]
+
+
 def test_the_map_places_every_row_in_both_spaces(served, ask):
     found = ask(served.client, "/api/layout?k_top=10&k_bottom=20&method=pca").json()
     numbers = np.frombuffer(served.client.get("/api/layout.bin?k_top=10&k_bottom=20&method=pca").content, "<f4")

@@ -320,9 +320,14 @@ def places(values: Singles, rows: ArrayLike) -> Rows:
     """
     asked = np.asarray(rows, np.int64)
     found = np.empty(len(asked), np.int64)
+    if not asked.size:
+        return found
+    before = np.flatnonzero(values >= values[asked].min())  # what can stand before any of them, mostly few
+    near = values[before]
     for i, row in enumerate(asked):
         own = values[row]
-        found[i] = 1 + np.count_nonzero(values > own) + np.count_nonzero(values[:row] == own)
+        ties = np.count_nonzero(near[: np.searchsorted(before, row)] == own)
+        found[i] = 1 + np.count_nonzero(near > own) + ties
     return found
 
 

@@ -33,6 +33,8 @@ KEPT_UPLOADS = 32
 KEPT_SELECTIONS = 64
 MANY_ROWS = 64
 LOOKED_AT_EVERY = 2.0
+FIRST_PAGE_WAITS = 1.5
+"""Seconds for the projectors; a model that takes longer is drawn without its adapted side at first."""
 
 
 class Studio:
@@ -155,7 +157,7 @@ class Studio:
             "projectors",
             lambda: library.table_model(self.rows.table, self.model).projectors,
             "reading the projectors",
-            wait=30,
+            wait=FIRST_PAGE_WAITS,
         )
 
     # ------------------------------------------------------------------ spaces
@@ -171,6 +173,8 @@ class Studio:
         space: dict[str, Any] = {"name": "isoclip", "title": "isoclip", "reason": ""}
         try:
             directions = self.directions("isoclip")
+        except Working as working:
+            return {**space, "reason": working.what, "working": True}
         except IsomixError as error:
             return {**space, "reason": without_paths(str(error))}
         preset = library.preset_of(self.rows.table.metadata.model)
@@ -208,7 +212,10 @@ class Studio:
         if name == "isoclip":
             projectors = self.projectors()
             return self.jobs.result(
-                "isoclip", lambda: library.isoclip_directions(projectors), "decomposing the projectors", wait=30
+                "isoclip",
+                lambda: library.isoclip_directions(projectors),
+                "decomposing the projectors",
+                wait=FIRST_PAGE_WAITS,
             )
         if name == "text-pca":
             return self._text_directions()[0]

@@ -5,7 +5,7 @@ import { ask } from './api.js';
 import { follow } from './cards.js';
 import { count, plural } from './format.js';
 import { missing } from './spaces.js';
-import { address, draw, go, loadTable, onChange, onDraw, say, sayError, selectionName, setSelection, table, toast, view } from './store.js';
+import { address, draw, go, loadTable, onChange, onDraw, say, sayError, selectionName, setSelection, space, table, toast, view } from './store.js';
 import * as classes from '../pages/classes.js';
 import * as duplicates from '../pages/duplicates.js';
 import * as map from '../pages/map.js';
@@ -126,7 +126,9 @@ const opened = async () => {
     const waits = () => (!table.words.ready && !table.words.reason) || table.spaces.some((/** @type {any} */ s) => s.working);
     for (let wait = 500; waits(); wait *= 1.5) {
       await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 8000)));
+      const before = space()?.name;
       await loadTable();
+      if (space()?.name !== before) pages[view.page].enter?.();
     }
   } catch (error) {
     const first = root.querySelector('.first');

@@ -18,12 +18,15 @@ export function picker() {
 
 /** What an adapted space is, for who has never heard of it. @param {Space | null} here */
 export function inWords(here) {
-  if (!here) return 'no adapted space can be used for this table';
+  if (!here) return preparing() || 'no adapted space can be used for this table';
   if (here.note) return here.note;
   if (here.name === 'isoclip') return 'only the directions that pictures and words share';
   if (here.name === 'text-pca') return 'only the directions in which sentences differ';
   return 'adapted vectors that the table holds';
 }
+
+/** What is being done before any space can be used; empty when nothing is. */
+export const preparing = () => (space() ? '' : (table.spaces.find((/** @type {Space} */ s) => s.working)?.reason ?? ''));
 
 /** Why some spaces cannot be chosen. */
 export function missing() {

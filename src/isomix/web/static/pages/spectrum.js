@@ -6,7 +6,7 @@ import { ask, latest } from '../js/api.js';
 import { follow, nameOf, picture } from '../js/cards.js';
 import { curve } from '../js/curve.js';
 import { count, cuts, moved } from '../js/format.js';
-import { picker } from '../js/spaces.js';
+import { picker, preparing } from '../js/spaces.js';
 import { address, band, describe, draw, go, known, learn, sayError, space, view } from '../js/store.js';
 
 export const title = 'Spectrum';
@@ -132,6 +132,7 @@ export { page as view };
 function page() {
   const here = space();
   const now = band();
+  if (preparing()) return html`<div class="head"><h1>Spectrum</h1></div><p class="working">${preparing()}</p>`;
   if (!here?.directions) return html`<div class="head"><h1>Spectrum</h1>${picker()}</div><div class="empty"><b>No band to move</b>${here ? 'This space has the band that it was made with.' : 'No adapted space can be used for this table.'}</div>`;
   const auto = evidence?.available ? evidence.band : null;
   return html`<div class="head"><h1>Spectrum</h1>${picker()}<p>${now ? `${cuts(now, here.directions).replace(/^./, (c) => c.toUpperCase())}. ` : ''}Directions that pictures and words share lie in the middle; drag a handle, and everything below ranks anew.</p></div>
