@@ -11,7 +11,7 @@ export function picker() {
   /** @type {Space[]} */
   const all = table.spaces;
   if (all.filter((s) => !s.reason).length < 2) return html`<span>${here?.title ?? 'adapted'}</span>`;
-  return html`<select class="picker" aria-label="Adapted space" @change=${(/** @type {any} */ e) => go({ space: e.target.value, band: null })}>
+  return html`<select class="picker" aria-label="Choose the adapted space" @change=${(/** @type {any} */ e) => go({ space: e.target.value, band: null })}>
     ${all.map((s) => html`<option value=${s.name} ?selected=${s.name === here?.name} ?disabled=${!!s.reason}>${s.title}${s.reason ? ' (not at hand)' : ''}</option>`)}
   </select>`;
 }
