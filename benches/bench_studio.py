@@ -39,6 +39,13 @@ def milliseconds(call: Any) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
+def processor(call: Any) -> float:
+    """Milliseconds of all threads together: what other work on the machine changes least."""
+    start = time.process_time()
+    call()
+    return 1e3 * (time.process_time() - start)
+
+
 def percentile(values: list[float], share: float) -> float:
     return float(np.percentile(values, share))
 
@@ -46,7 +53,9 @@ def percentile(values: list[float], share: float) -> float:
 def ticks(rows: Any, directions: Any, count: int) -> dict[str, float]:
     """Ticks of a handle that moves, each beside one read of the embeddings."""
     live = LiveRanking(rows, directions.coordinates, directions.gram)
+    started = time.process_time()
     once = milliseconds(lambda: live.norms)
+    once_processor = time.process_time() - started
     queries = rows[:QUERIES]
     measured: dict[str, list[float]] = {"read": [], "tick": [], "one query": [], "exact": []}
     for number in range(count):
@@ -57,8 +66,17 @@ def ticks(rows: Any, directions: Any, count: int) -> dict[str, float]:
         if number % 4 == 0:
             measured["exact"].append(milliseconds(lambda: live.rank(queries, top + 7, bottom + 5, k=HITS)))  # noqa: B023
     read = statistics.median(measured["read"])
+    busy_read = statistics.median(processor(rows.sum) for _ in range(15))
+    busy = statistics.median(
+        processor(lambda: live.rank(queries, 16 * (number % 20), 16 * (number % 7), k=HITS))  # noqa: B023
+        for number in range(15)
+    )
     return {
         "once, s": once / 1e3,
+        "once, processor seconds": once_processor,
+        "one read, processor ms": busy_read,
+        "tick, processor ms": busy,
+        "tick over one read, processor time": busy / busy_read,
         "one read, ms": read,
         "tick, median ms": statistics.median(measured["tick"]),
         "tick, 95th percentile ms": percentile(measured["tick"], 95),

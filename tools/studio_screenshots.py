@@ -19,7 +19,7 @@ from isomix.web.security import Access
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
 SHOTS = {
-    "search": ("/?q=row:43&band=32-40", "light", 1280, 800),
+    "search": ("/?q=row:43&band=32-40", "light", 1280, 900),
     "search-dark": ("/?q=row:43&band=32-40", "dark", 1280, 800),
     "spectrum": ("/spectrum?band=32-40", "light", 1280, 860),
     "spectrum-narrow": ("/spectrum?band=32-40", "light", 390, 844),
@@ -54,6 +54,8 @@ def draw(address: str, access: Access, folder: Path) -> None:
             page.wait_for_selector("main h1", state="attached")
             page.wait_for_timeout(800)
             page.wait_for_selector(".working", state="detached", timeout=120_000)
+            if name == "search":
+                page.locator(".strip summary").click()
             page.wait_for_load_state("networkidle")
             page.wait_for_timeout(800)
             image = Image.open(BytesIO(page.screenshot())).convert("RGB")

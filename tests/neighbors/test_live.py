@@ -54,7 +54,9 @@ def test_every_band_is_ranked_as_its_adapted_vectors_are(pair, live, k_top, k_bo
     found = live.rank(embeddings[:3], k_top, k_bottom, k=8)
     np.testing.assert_allclose(found.scores, scores, atol=1e-8)
     np.testing.assert_array_equal(found.rows, rows)
-    np.testing.assert_allclose(found.similarities, adapted[:3] @ adapted.T, atol=2e-4)
+    # In float32, of which a band of a few small directions loses the most; the best rows are scored again.
+    kept = live.n_directions - k_top - k_bottom
+    np.testing.assert_allclose(found.similarities, adapted[:3] @ adapted.T, atol=2e-4 if kept >= BLOCK else 5e-3)
     assert (found.k_top, found.k_bottom) == (k_top, k_bottom)
 
 
@@ -82,8 +84,8 @@ def test_norms_are_those_of_the_adapted_vectors_in_every_band_of_blocks(pair, li
     projected = operator.projected("image")
     edges = [*range(0, live.n_directions, BLOCK), live.n_directions]
     row = 0
-    for i in range(len(edges) - 1):
-        for j in range(i + 1, len(edges)):
+    for j in range(1, len(edges)):
+        for i in range(j):
             band = slice(edges[i], edges[j])
             vectors = coordinates[:, band] @ projected[:, band].T
             np.testing.assert_allclose(live.norms[row], (vectors**2).sum(axis=1), rtol=1e-5)

@@ -49,9 +49,9 @@ test('how far a hit moved is said in text too', () => {
   assert.equal(moved(3, 10, 24).text, '↑ 7');
   assert.equal(moved(8, 4, 24).text, '↓ 4');
   assert.equal(moved(5, 5, 24).kind, 'still');
-  assert.equal(percentile(1, 1000), '100.0 %');
-  assert.equal(percentile(2, 100001), '100.00 %');
-  assert.equal(percentile(500, 1000), '50.1 %');
+  assert.equal(percentile(1, 1000), 'top 0.1 %');
+  assert.equal(percentile(2, 100001), 'top 0.002 %');
+  assert.equal(percentile(500, 1000), 'top 50 %');
 });
 
 test('bands and votes in words', () => {

@@ -195,6 +195,33 @@ def test_search_by_keyboard_alone_and_back(window):
     page.wait_for_selector("text=Words stay in the plain space")
 
 
+def test_the_band_above_the_results_moves_them_in_sight(window):
+    page = window.open("/?q=row:20&band=24-40")
+    page.locator(".strip summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("[data-handle=bottom]").focus()
+    page.keyboard.press("PageUp")
+    page.locator(".col.iso h2", has_text="24 / 56").wait_for()
+    assert "band=24-56" in page.url
+    for part in (".strip .curve", ".col.iso .card >> nth=0"):
+        box = page.locator(part).bounding_box()
+        assert 0 <= box["y"] < box["y"] + box["height"] < 900, part
+
+
+def test_a_space_is_chosen_beside_its_name_and_a_link_keeps_it(window):
+    page = window.open("/?q=row:20")
+    page.locator(".picker option[value='text-pca']:not([disabled])").wait_for(state="attached", timeout=60_000)
+    page.get_by_label("Choose the adapted space").select_option("text-pca")
+    page.wait_for_url(re.compile("space=text-pca"))
+    window.settle()
+    page.reload()
+    window.settle()
+    assert page.get_by_label("Choose the adapted space").input_value() == "text-pca"
+    page.get_by_role("link", name="Map").click()
+    window.settle()
+    assert page.get_by_label("Choose the adapted space").input_value() == "text-pca"
+
+
 def test_every_part_is_reached_by_tab(window):
     for path in PAGES.values():
         page = window.open(path)
@@ -332,7 +359,7 @@ def test_duplicates_by_slider_and_verdict(window):
 def test_the_report_is_one_file_that_draws_alone(window, browser, tmp_path):
     page = window.open("/report")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Save the report").click()
+        page.get_by_role("button", name="Save the report").click()
     path = tmp_path / "report.html"
     download.value.save_as(path)
     context = browser.new_context(java_script_enabled=False, offline=True)

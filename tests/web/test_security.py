@@ -200,6 +200,20 @@ def test_6_a_picture_outside_of_the_tables_folder_is_not_read(folder, serve_here
     assert allowed.client.get(f"/api/rows?rows={row}").json()["rows"][0]["problem"] == ""
 
 
+def test_6_a_picture_of_the_table_that_became_a_bomb_is_not_decoded(folder, serve_here):
+    row_of = serve_here(folder / "icons.lance").studio.rows.paths.index
+    (folder / "pictures" / "copy.png").write_bytes(_png(60_000, 60_000))
+    table = serve_here(folder / "icons.lance")
+    row = row_of("copy.png")
+    small = table.client.get(f"/api/picture/{row}?size=1024")
+    assert small.headers["content-type"] == "image/webp", "the thumbnail that embed made"
+    (folder / "icons.thumbnails.sqlite").unlink()
+    again = serve_here(folder / "icons.lance")
+    nothing = again.client.get(f"/api/picture/{row}?size=1024")
+    assert (nothing.status_code, nothing.headers["content-type"]) == (200, "image/svg+xml")
+    assert again.client.get(f"/api/sheet?rows={row},9").status_code == 200
+
+
 def test_6_pictures_are_encoded_anew(folder, served):
     from PIL import Image
 

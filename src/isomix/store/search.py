@@ -21,7 +21,7 @@ from isomix.store.answers import Answer, Hit, Query, Vector
 from isomix.store.bank import Bank
 from isomix.store.scan import source_file
 from isomix.store.search_spaces import SPACE_NAMES, TableSpaces
-from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_columns_gone
+from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_gone
 from isomix.store.table import EmbeddingTable, check_is_plain
 
 if TYPE_CHECKING:
@@ -280,9 +280,7 @@ class TableSearch:
         column = smoothed_column(self.table, rows, None if is_text else self.spaces.fitted(space))
         if column is not None:
             return column, column.note
-        gone = smoothed_columns_gone(self.table, rows)
-        again = f"not smoothed: pictures changed since; isomix adapt {self.table.path} --smooth smooths them again"
-        return None, again if gone else ""
+        return None, smoothed_gone(self.table, rows)
 
     def _place(self, query: Query, space: str) -> tuple[str, str]:
         """Space of a query, and what to say about it."""

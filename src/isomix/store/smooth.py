@@ -31,7 +31,8 @@ __all__ = [
     "expand_in_table",
     "smooth_column",
     "smoothed_column",
-    "smoothed_columns_gone",
+    "smoothed_columns",
+    "smoothed_gone",
 ]
 
 Rows = Literal["adapted", "plain"]
@@ -162,7 +163,7 @@ def _identified(description: dict[str, Any]) -> dict[str, Any]:
 
 
 class SmoothedColumn(NamedTuple):
-    """A smoothed column of a table, and how it was made."""
+    """A smoothed column of a table, and how it was made: from ``column``, the adapted rows before they were averaged."""
 
     name: str
     space: Mapping[str, Any]
@@ -170,6 +171,7 @@ class SmoothedColumn(NamedTuple):
     alpha: float
     strength: float
     rows: Rows
+    column: str
 
     @property
     def note(self) -> str:
@@ -178,27 +180,35 @@ class SmoothedColumn(NamedTuple):
         return f"{rows} over neighbours in {self.space.get('method')}, strength {self.strength:.2f}"
 
 
-def smoothed_column(table: EmbeddingTable, rows: Rows, space: Space | None = None) -> SmoothedColumn | None:
-    """The smoothed column of adapted or plain rows; of one space, or of any (the one made last)."""
+def smoothed_columns(table: EmbeddingTable, rows: Rows) -> Iterator[SmoothedColumn]:
+    """The smoothed columns of adapted or plain rows, the one made last first."""
     for name, description in reversed(table.derived.items()):
         if description.get("method") != SMOOTHED or description.get("rows") != rows:
             continue
         try:
-            column = SmoothedColumn(name, description["space"], **description["parameters"], rows=rows)
+            column = SmoothedColumn(
+                name, description["space"], **description["parameters"], rows=rows, column=description["column"]
+            )
         except (KeyError, TypeError) as error:
             raise TableError(
                 f"{table.path}: what it says of its column {name!r} cannot be used ({error}). Make the column again with: "
                 f"isomix adapt {table.path} --smooth"
             ) from error
-        if space is None or column.space.get("fingerprint") == space.fingerprint:
-            return column
-    return None
+        yield column
 
 
-def smoothed_columns_gone(table: EmbeddingTable, rows: Rows) -> list[str]:
-    """Smoothed columns that the table had before its rows changed."""
-    gone = {name: of for name, of in table.metadata.derived.items() if name not in table.columns}
-    return [name for name, of in gone.items() if of.get("method") == SMOOTHED and of.get("rows") == rows]
+def smoothed_column(table: EmbeddingTable, rows: Rows, space: Space | None = None) -> SmoothedColumn | None:
+    """The smoothed column of adapted or plain rows; of one space, or of any (the one made last)."""
+    found = smoothed_columns(table, rows)
+    return next((c for c in found if space is None or c.space.get("fingerprint") == space.fingerprint), None)
+
+
+def smoothed_gone(table: EmbeddingTable, rows: Rows) -> str:
+    """What to say where the table had smoothed columns before its rows changed; empty where it had none."""
+    gone = [of for name, of in table.metadata.derived.items() if name not in table.columns]
+    if not any(of.get("method") == SMOOTHED and of.get("rows") == rows for of in gone):
+        return ""
+    return f"not smoothed: pictures changed since; isomix adapt {table.path} --smooth smooths them again"
 
 
 def expand_in_table(

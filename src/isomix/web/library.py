@@ -16,12 +16,13 @@ from isomix.fewshot import ProjectAndMix
 from isomix.fewshot.held_out import leave_one_out
 from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, TextPCA, preset_band
+from isomix.spaces import IsoCLIP, Space, TextPCA, preset_band
 from isomix.spaces.band_comparison import MEAN_AVERAGE_PRECISION
 from isomix.spaces.band_selection import automatic_band
 from isomix.spaces.controls import random_projectors
 from isomix.spaces.operator import InterModalOperator
 from isomix.store import EmbeddingTable
+from isomix.store.search_spaces import SPACE_NAMES, TableSpaces
 
 __all__ = [
     "BandEvidence",
@@ -36,6 +37,7 @@ __all__ = [
     "preset_of",
     "save_band",
     "sentences_of_nouns",
+    "space_of_column",
     "table_model",
     "text_directions",
 ]
@@ -71,6 +73,19 @@ def table_model(table: EmbeddingTable, model: str | None = None) -> LazyEncoder:
 def for_embeddings(projectors: Projectors) -> Projectors:
     """The pair that is used for stored embeddings: the text projector alone where the image head has a bias."""
     return projectors if projectors.image_bias is None else projectors.text_only()
+
+
+def space_of_column(table: EmbeddingTable, described: Mapping[str, Any], model: LazyEncoder) -> Space:
+    """The space that a column of adapted vectors was made in, fitted anew; refused if that gives another map."""
+    made = described.get("parameters", {})
+    band = (made["k_top"], made["k_bottom"]) if {"k_top", "k_bottom"} <= set(made) else "preset"
+    method = str(described.get("method"))
+    space = TableSpaces(table, model, band, None).fitted(method) if method in SPACE_NAMES else None
+    if space is None or space.fingerprint != described.get("fingerprint"):
+        raise InputError(
+            f"the table's adapted vectors were made in a space ({method}) that the model at hand does not give again."
+        )
+    return space
 
 
 def isoclip_directions(projectors: Projectors) -> Directions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -105,21 +106,25 @@ _NOTHING = Found(np.empty(0, np.int64), np.empty(0), np.empty(0, np.float32), No
 
 
 class Column:
-    """Adapted vectors that the table holds: the band is what it was when they were made, and only rows are queries."""
+    """Vectors that the table holds: the band is what it was when they were made.
 
-    def __init__(self, vectors: Singles) -> None:
-        self.vectors = vectors
+    Parameters
+    ----------
+    vectors : ndarray, shape (n, k)
+        Unit rows that are ranked.
+    own : ndarray, shape (n, k), or None
+        Unit rows that stand for the table's rows as queries. Another array where ``vectors`` are smoothed: a query is not.
+    adapt : callable
+        Unit rows for other queries; for all, where ``own`` is None.
+    """
+
+    def __init__(self, vectors: Singles, own: Singles | None, adapt: Callable[[list[Query]], Singles]) -> None:
+        self.vectors, self.own, self.adapt = vectors, own, adapt
 
     def rank(self, queries: list[Query], k: int, band: tuple[int, int] | None, *, exact: bool) -> list[Found]:
-        """The best rows of every query that is a row."""
-        strange = [query.name for query in queries if query.row < 0]
-        if strange:
-            raise InputError(
-                "this column holds adapted vectors of the table's rows, and the model that would adapt another picture is not at "
-                "hand. Click a picture of the table instead."
-            )
-        numbers = [query.row for query in queries]
-        return _split(rank_rows(self.vectors, self.vectors[numbers], k, numbers), None)
+        """The best rows of every query."""
+        units = [self.adapt([q])[0] if self.own is None or q.row < 0 else self.own[q.row] for q in queries]
+        return _split(rank_rows(self.vectors, np.stack(units), k, [query.row for query in queries]), None)
 
 
 class Band:

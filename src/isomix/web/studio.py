@@ -22,8 +22,9 @@ from isomix.store.table import check_is_plain
 from isomix.store.thumbnails import Thumbnails
 from isomix.web import library
 from isomix.web.collection import Collection
+from isomix.web.columns import column_side, column_spaces, name_of, smoothed_words
 from isomix.web.jobs import Jobs, Working
-from isomix.web.sides import Band, Column, Plain, Query, Side
+from isomix.web.sides import Band, Plain, Query, Side
 from isomix.web.text import printable, without_paths
 
 __all__ = ["Studio"]
@@ -32,6 +33,8 @@ KEPT_UPLOADS = 32
 KEPT_SELECTIONS = 64
 MANY_ROWS = 64
 LOOKED_AT_EVERY = 2.0
+FIRST_PAGE_WAITS = 1.5
+"""Seconds for the projectors; a model that takes longer is drawn without its adapted side at first."""
 
 
 class Studio:
@@ -154,7 +157,7 @@ class Studio:
             "projectors",
             lambda: library.table_model(self.rows.table, self.model).projectors,
             "reading the projectors",
-            wait=30,
+            wait=FIRST_PAGE_WAITS,
         )
 
     # ------------------------------------------------------------------ spaces
@@ -162,18 +165,7 @@ class Studio:
     def spaces(self) -> list[dict[str, Any]]:
         """The adapted spaces, the best to begin with first; those that cannot be used say why."""
         found = [self._isoclip_space()]
-        for name, space in self.rows.table.derived.items():
-            parameters = space.get("parameters", {})
-            cut = {key: parameters[key] for key in ("k_top", "k_bottom") if key in parameters}
-            found.append(
-                {
-                    "name": f"column:{name}",
-                    "title": f"{space.get('method', name)} of the table",
-                    "column": name,
-                    **cut,
-                    "reason": "",
-                }
-            )
+        found += column_spaces(self.rows)
         found.append(self._text_space())
         return sorted(found, key=lambda space: bool(space["reason"]))
 
@@ -181,6 +173,8 @@ class Studio:
         space: dict[str, Any] = {"name": "isoclip", "title": "isoclip", "reason": ""}
         try:
             directions = self.directions("isoclip")
+        except Working as working:
+            return {**space, "reason": working.what, "working": True}
         except IsomixError as error:
             return {**space, "reason": without_paths(str(error))}
         preset = library.preset_of(self.rows.table.metadata.model)
@@ -218,7 +212,10 @@ class Studio:
         if name == "isoclip":
             projectors = self.projectors()
             return self.jobs.result(
-                "isoclip", lambda: library.isoclip_directions(projectors), "decomposing the projectors", wait=30
+                "isoclip",
+                lambda: library.isoclip_directions(projectors),
+                "decomposing the projectors",
+                wait=FIRST_PAGE_WAITS,
             )
         if name == "text-pca":
             return self._text_directions()[0]
@@ -235,12 +232,9 @@ class Studio:
 
     def side(self, name: str) -> Side:
         """An adapted space to rank in; :class:`Working` while it is made ready."""
-        if name.startswith("column:"):
-            column = name.removeprefix("column:")
-            if column not in self.rows.table.derived:
-                raise InputError(f"the table has no column of adapted vectors called {printable(column)!r}.")
+        if name_of(name):
             return self.jobs.result(
-                name, lambda: Column(self.rows.column_vectors(column)), "reading the adapted column"
+                name, lambda: column_side(self.rows, name, self._model), "reading the adapted column", wait=0.5
             )
         directions = self.directions(name)
         what = f"measuring {len(self.rows):,} pictures along {len(directions.values)} directions, once"
@@ -254,9 +248,9 @@ class Studio:
 
     def check_band(self, name: str, band: tuple[int, int]) -> None:
         """Refuse a space that is not there, and a band that leaves no direction of it."""
-        if name.startswith("column:"):
-            if name.removeprefix("column:") not in self.rows.table.derived:
-                raise InputError(f"the table has no column of adapted vectors called {printable(name[7:])!r}.")
+        if column := name_of(name):
+            if column not in self.rows.table.derived:
+                raise InputError(f"the table has no column of adapted vectors called {printable(column)!r}.")
             return
         directions = len(self.directions(name).values)
         if sum(band) >= directions:
@@ -264,8 +258,8 @@ class Studio:
 
     def adapted_vectors(self, name: str, band: tuple[int, int] | None) -> Any:
         """All rows adapted, shape (n, k), unit rows."""
-        if name.startswith("column:"):
-            return self.rows.column_vectors(name.removeprefix("column:"))
+        if column := name_of(name):
+            return self.rows.column_vectors(column)
         directions = self.directions(name)
         top, bottom = band or (0, 0)
         return library.adapt_rows(directions, self.rows.vectors, top, bottom)
@@ -309,13 +303,25 @@ class Studio:
             raise InputError(f"row: got {printable(text[:20])!r}, expected a number from 0 to {len(self.rows) - 1}.")
         return int(text)
 
-    @staticmethod
-    def check_place(query: Query, space: str) -> None:
-        """Refuse words in an adapted space."""
+    def place(self, query: Query, space: str) -> str:
+        """The space beside the plain one that a query is ranked in: for words the smoothed plain rows, where the table has them.
+
+        Raises
+        ------
+        ModalityError
+            Words, and no such rows; or a picture in rows that are smoothed for words.
+        """
+        smoothed, gone = smoothed_words(self.rows)
         if query.kind == "text":
+            if smoothed is not None:
+                return f"column:{smoothed.name}"
             raise ModalityError(
                 "Words are compared with pictures in the plain space only: an adapted space holds similarity between pictures."
+                + (f" Here they are {gone}." if gone else "")
             )
+        if smoothed is not None and space == f"column:{smoothed.name}":
+            raise ModalityError("The smoothed plain rows are for words. Take a smoothed adapted space for pictures.")
+        return space
 
     def keep_selection(self, rows: Sequence[int]) -> str:
         """Keep a selection that is too long for an address; returns its name."""

@@ -7,8 +7,10 @@ import unicodedata
 
 __all__ = ["csv_cell", "file_stem", "printable", "without_paths"]
 
-# Anchored where a path can begin, so that "150/50" and "and/or" stay.
-_ABSOLUTE = re.compile(r"""(?<![\w.…/\\])(?:[A-Za-z]:[\\/]|\\\\|/)(?:[^\s'"<>|:;,()]*[\\/])*([^\s'"<>|:;,()\\/]*)""")
+# Anchored where a path can begin, so that "150/50" and "and/or" stay; Lance names files without the leading slash.
+_ABSOLUTE = re.compile(
+    r"""(?<![\w.…/\\])(?:[A-Za-z]:[\\/]|\\\\|/|(?:[\w.-]+/){2})(?:[^\s'"<>|:;,()]*[\\/])*([^\s'"<>|:;,()\\/]*)"""
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 
 
@@ -52,5 +54,9 @@ def without_paths(message: str) -> str:
     --------
     >>> without_paths("/home/ada/photos.lance could not be read: no such file")
     '…/photos.lance could not be read: no such file'
+    >>> without_paths("not found: home/ada/photos.lance/data/1.lance")
+    'not found: …/1.lance'
+    >>> without_paths("hf:openai/clip-vit-base-patch32 with the band 150/50")
+    'hf:openai/clip-vit-base-patch32 with the band 150/50'
     """
     return _ABSOLUTE.sub(lambda found: f"…/{found[1]}" if len(found[0]) > 1 else found[0], message)

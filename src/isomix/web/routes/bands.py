@@ -50,11 +50,11 @@ def evidence(studio: Studio) -> dict[str, Any]:
             "available": False,
             "words": f"A band is chosen from {FEWEST_ROWS} pictures or more; this table has {len(studio.rows)}.",
         }
-    rows = studio.rows.vectors
+    rows, projectors = studio.rows.vectors, studio.projectors()
     labels, bank, by = _judges(studio)
 
     def choose() -> library.BandEvidence:
-        return library.band_evidence(studio.projectors(), rows, labels, bank)
+        return library.band_evidence(projectors, rows, labels, bank)
 
     found = studio.slow.result(("bands", by), choose, f"scoring bands by {by}", wait=0.2)
     answer = {**found._asdict(), "available": True, "by": by, "words": in_words(found, by)}

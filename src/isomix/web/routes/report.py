@@ -11,12 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from isomix import __version__
 from isomix.errors import IsomixError
+from isomix.web.columns import name_of
 from isomix.web.jobs import Working
 from isomix.web.routes.bands import evidence
 from isomix.web.routes.bands import spectrum as spectrum_of
 from isomix.web.routes.classes import classes_of
 from isomix.web.routes.common import StudioOf, attachment, sends
-from isomix.web.routes.search import count_votes, search_both
+from isomix.web.routes.search import called, count_votes, search_both
 from isomix.web.routes.table import examples
 from isomix.web.studio import Studio
 from isomix.web.text import file_stem, printable
@@ -47,7 +48,7 @@ def report(
     pictures = _Pictures(studio, request)
     parts = [
         f"<h1>{_text(studio.path.name)}</h1><p class=dim>{len(studio.rows):,} pictures · {_text(studio.rows.table.metadata.model)} · "
-        f"{_text(space)} cutting {k_top} and {k_bottom} directions · {date.today():%d %B %Y} · isomix {__version__}</p>",
+        f"{_text(_in_words(studio, space, k_top, k_bottom))} · {date.today():%d %B %Y} · isomix {__version__}</p>",
         _searches(studio, pictures, space, (k_top, k_bottom), seed),
         _spectrum(studio, k_top, k_bottom),
         _votes(studio, space),
@@ -58,6 +59,13 @@ def report(
         f"<title>{_text(studio.path.name)}, seen by isomix</title><style>{STYLE}</style>{''.join(parts)}</html>"
     )
     return attachment(page, f"{file_stem(studio.path.stem)}-report.html", "text/html; charset=utf-8")
+
+
+def _in_words(studio: Studio, space: str, k_top: int, k_bottom: int) -> str:
+    """The space, and what its band cuts or how its rows were made."""
+    name = called(studio, "row", space)
+    cut = "" if name_of(space) else f" cutting the {k_top} largest and {k_bottom} smallest directions"
+    return f"{name['title']}{cut}{' (' + name['note'] + ')' if name['note'] else ''}"
 
 
 def _text(value: Any) -> str:
@@ -83,7 +91,7 @@ def _searches(studio: Studio, pictures: _Pictures, space: str, band: tuple[int, 
     ]
     for row in examples(studio, n=QUERIES, seed=seed)["rows"]:
         found = search_both(studio, studio.query(f"row:{row['row']}"), space, band, HITS)
-        for side, name in (("plain", "plain"), ("adapted", space)):
+        for side, name in (("plain", "plain"), ("adapted", called(studio, "row", space)["title"])):
             if found["working"]:
                 raise Working(found["working"])
             if found[side] is None:
@@ -104,7 +112,7 @@ def _spectrum(studio: Studio, k_top: int, k_bottom: int) -> str:
     try:
         found = evidence(studio)
         parts.append(f"<p>{_text(found['words'])}</p>")
-    except (Working, IsomixError) as reason:
+    except IsomixError as reason:
         parts.append(f"<p class=dim>Which band: {_text(reason)}.</p>")
     return "".join(parts)
 

@@ -11,16 +11,18 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from isomix.errors import ImageError, InputError, IsomixError
+from isomix.errors import ImageError, InputError, IsomixError, ModalityError
 from isomix.metrics.proportions import sign_test
 from isomix.store.side_file import Vote
 from isomix.store.thumbnails import make_thumbnail
+from isomix.web.columns import smoothed_words
 from isomix.web.jobs import Working
 from isomix.web.pictures import read_upload
 from isomix.web.routes.common import BandBody, Body, StudioOf, sends
 from isomix.web.sides import Band
 from isomix.web.sides import Query as SideQuery
 from isomix.web.studio import Studio
+from isomix.web.text import without_paths
 
 router = APIRouter()
 MAX_K = 400
@@ -65,17 +67,18 @@ def search_both(
     }
     shown = {int(row) for row in plain.rows} | ({query.row} if query.row >= 0 else set())
     try:
-        studio.check_place(query, space)
+        space = studio.place(query, space)
         side = studio.side(space)
         (adapted,) = side.rank([query], k, _band(studio, space, band), exact=exact)
     except Working as working:  # the plain side need not wait
         answer["working"] = working.what
     except IsomixError as error:
-        answer["reason"] = str(error)
+        answer["reason"] = without_paths(str(error))
     else:
         was, now = plain.places(adapted.rows), adapted.places(plain.rows)
         answer["adapted"] = {
             "space": space,
+            **called(studio, query.kind, space),
             "band": adapted.band,
             "candidates": side.candidates if isinstance(side, Band) else None,
             "hits": [
@@ -88,6 +91,15 @@ def search_both(
         shown |= set(adapted.rows.tolist())
     answer["known"] = studio.describe(sorted(shown))
     return answer
+
+
+def called(studio: Studio, kind: str, space: str) -> dict[str, str]:
+    """What a page writes above a side for a kind of query, and how its rows were made."""
+    words, _ = smoothed_words(studio.rows)
+    if kind == "text" and words is not None:
+        return {"title": "plain, smoothed", "note": words.note}
+    found = next((each for each in studio.spaces() if each["name"] == space), {})
+    return {"title": found.get("title", space), "note": found.get("note", "")}
 
 
 def _hit(row: np.int64, score: np.float64, place: int) -> dict[str, Any]:
@@ -113,7 +125,8 @@ def rerank(studio: StudioOf, body: RerankBody) -> dict[str, Any]:
     """The nearest pictures of several queries in one band, with their places in the plain space."""
     queries = [studio.query(key) for key in body.queries]
     for query in queries:
-        studio.check_place(query, body.space)
+        if studio.place(query, body.space) != body.space:
+            raise ModalityError("Words are not ranked here: pinned queries are pictures.")
     side = studio.side(body.space)
     plain = studio.plain.rank(queries, min(body.k, len(studio.rows)))
     adapted = side.rank(queries, min(body.k, len(studio.rows)), _band(studio, body.space, body.band), exact=body.exact)

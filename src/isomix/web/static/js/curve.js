@@ -5,8 +5,8 @@ import { ask } from './api.js';
 import { count } from './format.js';
 import { band, draw, space } from './store.js';
 
-const H = 236, TOP = 12, FOOT = 30;
-let W = 700;
+const TALL = 236, TOP = 12, FOOT = 30;
+let W = 700, H = TALL;
 
 // Drawn in pixels, so that type and handles keep their size at every width.
 const measured = new ResizeObserver(([entry]) => {
@@ -55,8 +55,10 @@ const y = (/** @type {number} */ v, /** @type {number} */ low, /** @type {number
  * @param {object} options
  * @param {(band: [number, number], settled: boolean) => void} options.move
  * @param {[number, number] | null} [options.auto]  the automatic choice, marked
+ * @param {number} [options.height]  in pixels
  */
-export function curve({ move, auto = null }) {
+export function curve({ move, auto = null, height = TALL }) {
+  H = height;
   const found = curveOf();
   const here = band();
   if (found === null) return html`<p class="dim">This space has no band that could be moved.</p>`;
@@ -72,7 +74,7 @@ export function curve({ move, auto = null }) {
   if (found.preset) marks.push({ name: 'preset', at: found.preset });
   if (auto) marks.push({ name: 'automatic', at: auto });
   return html`<div class="curve" @pointerdown=${(/** @type {PointerEvent} */ e) => drag(e, n, move)}>
-      <svg viewBox="0 0 ${W} ${H}" aria-hidden="false" role="group" aria-label="Singular values, largest first, and the band that is kept">
+      <svg viewBox="0 0 ${W} ${H}" height=${H} aria-hidden="false" role="group" aria-label="Singular values, largest first, and the band that is kept">
         ${svg`<rect x=${x(top)} y=${TOP - 8} width=${Math.max(0, x(n - bottom) - x(top))} height=${H - TOP - FOOT + 16} rx="4" fill="var(--tint)"/>
         ${found.control ? svg`<path d=${line(found.control, low, span)} fill="none" stroke="var(--plain)" stroke-dasharray="6 5" stroke-width="1.6"/>` : nothing}
         <path d=${line(found.values, low, span)} fill="none" stroke="var(--iso)" stroke-width="2.8" stroke-linejoin="round"/>

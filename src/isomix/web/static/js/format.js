@@ -9,10 +9,10 @@ export const count = (value) => whole.format(value);
 /** @param {number} n @param {string} one @param {string} [many] */
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
-/** Share of the other pictures that are less similar. @param {number} rank @param {number} ranked */
+/** Which share of the pictures is at least as near. @param {number} rank @param {number} ranked */
 export function percentile(rank, ranked) {
-  const share = ranked > 1 ? (100 * (ranked - rank)) / (ranked - 1) : 100;
-  return `${share >= 99.95 && rank > 1 ? share.toFixed(2) : share.toFixed(1)} %`;
+  const share = (100 * rank) / Math.max(ranked, 1);
+  return `top ${share < 0.1 ? share.toPrecision(1) : share < 10 ? share.toFixed(1) : share.toFixed(0)} %`;
 }
 
 /**

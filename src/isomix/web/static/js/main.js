@@ -4,6 +4,7 @@ import { html, nothing, render } from '../vendor/lit-html/lit-html.js';
 import { ask } from './api.js';
 import { follow } from './cards.js';
 import { count, plural } from './format.js';
+import { missing } from './spaces.js';
 import { address, draw, go, loadTable, onChange, onDraw, say, sayError, selectionName, setSelection, space, table, toast, view } from './store.js';
 import * as classes from '../pages/classes.js';
 import * as duplicates from '../pages/duplicates.js';
@@ -26,8 +27,8 @@ function frame() {
         ${Object.entries(pages).map(([name, { title }]) => html`<a href=${address({ page: name })} aria-current=${name === view.page ? 'page' : nothing} @click=${(/** @type {MouseEvent} */ e) => follow(e, { page: name })}>${title}</a>`)}
       </nav>
       <div class="foot">
-        ${table.spaces.filter((/** @type {any} */ s) => !s.reason).length > 1 ? spaces() : nothing}
-        <p><b>${table.name}</b>${plural(table.rows, 'picture')}<br />${table.model}${table.read_only ? html`<br />read-only` : nothing}</p>
+        <p><b>${table.name}</b>${plural(table.rows, 'picture')}<br />model ${table.model}${table.read_only ? html`<br />read-only: nothing is kept` : nothing}</p>
+        ${missing()}
         <button class="quiet" @click=${elsewhere}>Open elsewhere</button>
       </div>
     </header>
@@ -41,11 +42,6 @@ function frame() {
       <div class="bar"><span class="grow"></span><button @click=${(/** @type {any} */ e) => e.target.closest('dialog').close()}>Close</button></div>
     </dialog>`;
 }
-
-const spaces = () => html`<label>Adapted space<br />
-  <select @change=${(/** @type {any} */ e) => go({ space: e.target.value, band: null })}>
-    ${table.spaces.map((/** @type {any} */ s) => html`<option value=${s.name} ?selected=${s.name === space()?.name} ?disabled=${!!s.reason}>${s.title}</option>`)}
-  </select></label>`;
 
 function changed() {
   if (table.change === 'changed')
@@ -130,7 +126,9 @@ const opened = async () => {
     const waits = () => (!table.words.ready && !table.words.reason) || table.spaces.some((/** @type {any} */ s) => s.working);
     for (let wait = 500; waits(); wait *= 1.5) {
       await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 8000)));
+      const before = space()?.name;
       await loadTable();
+      if (space()?.name !== before) pages[view.page].enter?.();
     }
   } catch (error) {
     const first = root.querySelector('.first');

@@ -140,8 +140,8 @@ function tray() {
       <div class="now">${picture(now.row, 1024, nameOf(about))}<p class="small dim" title=${about.path}>${about.name}${now.guess ? html` · looks like <b>${now.guess}</b>` : nothing}</p>
         <div class="keys">${state.classes.slice(0, 9).map((/** @type {any} */ c, /** @type {number} */ i) => html`<button ?disabled=${table.read_only} @click=${() => label([now.row], c.name)}><kbd>${i + 1}</kbd> ${c.name}</button>`)}
           <button class="quiet" @click=${skip}><kbd>n</kbd> Next</button></div></div>
-      <ul class="grid">${repeat(next.rows.slice(place + 1), (/** @type {any} */ r) => r.row, (/** @type {any} */ r) => html`<li class="card" data-row=${r.row} draggable="true" @dragstart=${(/** @type {DragEvent} */ e) => e.dataTransfer?.setData('application/x-isomix-rows', `${r.row}`)}>
-        <button class="face take" aria-label=${`Label ${r.name} now`} @click=${() => ((place = next.rows.indexOf(r)), draw())}>${picture(r.row)}</button><p class="name">${r.guess ?? r.name}</p></li>`)}</ul>
+      <ul class="grid small-cards">${repeat(next.rows.slice(place + 1), (/** @type {any} */ r) => r.row, (/** @type {any} */ r) => html`<li class="card" data-row=${r.row} draggable="true" @dragstart=${(/** @type {DragEvent} */ e) => e.dataTransfer?.setData('application/x-isomix-rows', `${r.row}`)}>
+        <button class="face take" aria-label=${`Label ${r.name} now`} @click=${() => ((place = next.rows.indexOf(r)), draw())}>${picture(r.row)}</button><p class="name">${r.guess ? html`<span class="dim">${r.guess}?</span>` : r.name}</p></li>`)}</ul>
     </div>`;
 }
 

@@ -5,6 +5,7 @@ import { ask } from '../js/api.js';
 import { card, nameOf, pictureOf } from '../js/cards.js';
 import { count, plural } from '../js/format.js';
 import { HUES, Plane } from '../js/plane.js';
+import { picker } from '../js/spaces.js';
 import { band, describe, draw, known, select, setSelection, space, table, view } from '../js/store.js';
 
 export const title = 'Map';
@@ -85,6 +86,19 @@ function morphTo(goal) {
   requestAnimationFrame(step);
 }
 
+/** Fingers on the canvas, and how far two of them were apart. @type {Map<number, [number, number]>} */
+const fingers = new Map();
+let apart = 0;
+
+/** Two fingers zoom about the middle between them. @param {number} w @param {number} h */
+function pinch(w, h) {
+  const [[x0, y0], [x1, y1]] = [...fingers.values()];
+  const now = Math.hypot(x0 - x1, y0 - y1);
+  if (apart && now) plane.zoom(now / apart, (x0 + x1) / 2, (y0 + y1) / 2, w, h);
+  apart = now;
+  paint();
+}
+
 /** @param {PointerEvent} event */
 function pointerDown(event) {
   const target = /** @type {HTMLCanvasElement} */ (event.currentTarget);
@@ -94,10 +108,15 @@ function pointerDown(event) {
   const [x0, y0] = place(event);
   const first = plane.toPlane(x0, y0, w, h);
   const camera = { ...plane.camera };
-  let far = false;
+  fingers.set(event.pointerId, [x0, y0]);
+  apart = 0;
+  let far = fingers.size > 1;
   target.setPointerCapture(event.pointerId);
   const moving = (/** @type {PointerEvent} */ e) => {
+    if (e.pointerId !== event.pointerId) return;
     const [x, y] = place(e);
+    fingers.set(e.pointerId, [x, y]);
+    if (fingers.size > 1) return (far = true), (plane.outline = []), pinch(w, h);
     far ||= Math.hypot(x - x0, y - y0) > 4;
     if (!far) return;
     if (tool === 'move') {
@@ -111,10 +130,12 @@ function pointerDown(event) {
     paint();
   };
   const done = (/** @type {PointerEvent} */ e) => {
+    if (e.pointerId !== event.pointerId) return;
+    fingers.delete(e.pointerId);
     target.removeEventListener('pointermove', moving);
     target.removeEventListener('pointerup', done);
     target.removeEventListener('pointercancel', done);
-    if (far && tool !== 'move') {
+    if (far && tool !== 'move' && plane.outline.length > 1) {
       const rows = plane.inside(plane.outline);
       plane.outline = [];
       if (e.shiftKey) select(rows, true);
@@ -207,7 +228,7 @@ function labels() {
 
 function list() {
   const rows = view.sel;
-  if (!rows.length) return html`<p class="dim">Click points, draw around them, or choose a label: what is selected is listed here, and every page and export knows it.</p>`;
+  if (!rows.length) return html`<p class="dim hint">Scroll, pinch or press + to zoom: close up, points become pictures. Click points, draw around them${names.length ? ', or choose a label' : ''}: what is selected is listed here, and every page and export knows it.</p>`;
   const missing = rows.slice(0, listed).filter((row) => !known.has(row));
   if (missing.length) describe(missing).catch(() => {});
   return html`<div class="section"><h2>${plural(rows.length, 'picture')} selected</h2>${rows.length > listed ? html`<p>the first ${count(listed)} are listed</p>` : nothing}</div>
@@ -217,7 +238,7 @@ function list() {
 
 export { page as view };
 function page() {
-  const head = html`<div class="head"><h1>Map</h1><p>${layout ? `${plural(table.rows, 'picture')}; ${layout.note}.` : ''}</p>
+  const head = html`<div class="head"><h1>Map</h1>${picker()}<p>${layout ? `${plural(table.rows, 'picture')}; ${layout.note}.` : ''}</p>
     ${layout?.method === 'pca' && layout.note.includes('more than') ? html`<button @click=${() => ((method = 'tsne'), enter())}>Compute t-SNE all the same</button>` : nothing}</div>`;
   if (problem) return html`${head}<div class="empty" role="alert"><b>That did not work</b>${problem}</div>`;
   if (!layout) return html`${head}<p class="working">${working}</p>`;

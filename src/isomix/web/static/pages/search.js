@@ -3,9 +3,10 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { ask, latest } from '../js/api.js';
-import { card, picture } from '../js/cards.js';
+import { card, nameOf, picture } from '../js/cards.js';
 import { curve } from '../js/curve.js';
 import { count, cuts, evidence, moved, percentile } from '../js/format.js';
+import { inWords, picker } from '../js/spaces.js';
 import { band, draw, go, known, learn, sayError, space, table, view } from '../js/store.js';
 
 export const title = 'Search';
@@ -27,6 +28,7 @@ const asked = latest(
     learn(answer.known);
     found = { ...answer, asked: body };
     working = problem = '';
+    if (answer.adapted && answer.adapted.space !== counted) countVotes(answer.adapted.space);
     draw();
     if (answer.working) setTimeout(() => found?.asked === body && view.page === 'search' && asked.queue(body), 500);
   },
@@ -61,7 +63,15 @@ async function begin() {
 
 export function enter() {
   search();
-  ask(`/api/votes?space=${encodeURIComponent(voteSpace())}`).then((v) => ((votes = v), draw())).catch(() => {});
+  if (counted) countVotes(counted);
+}
+
+/** The space whose votes are shown. */
+let counted = '';
+/** @param {string} name */
+function countVotes(name) {
+  counted = name;
+  ask(`/api/votes?space=${encodeURIComponent(name)}`).then((v) => ((votes = v), draw())).catch(() => {});
 }
 /** @param {any} before */
 export function changed(before) {
@@ -79,12 +89,10 @@ function moveBand(next, settled) {
   search(settled, settled);
 }
 
-const voteSpace = () => space()?.name ?? '';
-
 /** @param {string} choice */
 async function vote(choice) {
   try {
-    votes = await ask('/api/votes', { body: { query: view.q, space: voteSpace(), choice } });
+    votes = await ask('/api/votes', { body: { query: view.q, space: found.adapted.space, choice } });
     found.voted = choice;
     draw();
   } catch (error) {
@@ -147,7 +155,7 @@ function queryPicture() {
 
 function dropZone() {
   const words = table.words;
-  const hint = words.ready ? 'Drop or paste a picture, type words, or click any picture below' : 'Click any picture below';
+  const hint = words.ready ? 'Drop or paste a picture, or type words' : 'Click any picture below';
   return html`<div class="drop ${over ? 'over' : ''}">
     ${queryPicture()}
     <form role="search" @submit=${(/** @type {Event} */ e) => {
@@ -168,58 +176,76 @@ function dropZone() {
 function plainColumn() {
   const shown = found.plain.hits;
   return html`<section class="col plain" aria-label="Plain space">
-    <header><h2>plain</h2><p>the cosine of the embeddings as they are stored</p></header>
+    <header><h2>plain</h2><p>the model’s own space: the cosine of the embeddings as they are stored</p></header>
     <ol class="grid">
-      ${repeat(shown, (/** @type {any} */ h) => h.row, (/** @type {any} */ h) => card(h.row, { left: h.rank, right: html`<span>${percentile(h.rank, found.rows)}</span>`, title: `cosine ${h.cosine.toFixed(4)}`, words: `rank ${h.rank}, ${percentile(h.rank, found.rows)}` }))}
+      ${repeat(shown, (/** @type {any} */ h) => h.row, (/** @type {any} */ h) => card(h.row, { left: h.rank, right: html`<span class="share">${percentile(h.rank, found.rows)}</span>`, title: `cosine ${h.cosine.toFixed(4)}`, words: `rank ${h.rank}, ${percentile(h.rank, found.rows)}` }))}
     </ol>
   </section>`;
 }
 
 function adaptedColumn() {
   const here = space();
-  const name = here?.title ?? 'adapted';
-  if (found.working) return html`<section class="col iso" aria-label="Adapted space"><header><h2>${name}</h2></header><p class="working">${found.working}</p></section>`;
+  const name = found.adapted?.title ?? here?.title ?? 'adapted';
+  if (found.working) return html`<section class="col iso" aria-label="Adapted space"><header><h2>${picker()}</h2></header><p class="working">${found.working}</p></section>`;
   if (!found.adapted) {
     const why = found.query.kind === 'text' ? 'Words stay in the plain space' : 'No adapted side';
-    return html`<section class="col iso" aria-label="Adapted space"><header><h2>${name}</h2></header><div class="empty"><b>${why}</b>${found.reason}</div></section>`;
+    return html`<section class="col iso" aria-label="Adapted space"><header><h2>${found.query.kind === 'text' ? name : picker()}</h2></header><div class="empty"><b>${why}</b>${found.reason}</div></section>`;
   }
-  const { hits, band: used, candidates } = found.adapted;
+  const { hits, band: used, candidates, note } = found.adapted;
+  const why = found.query.kind === 'text' ? 'words are compared in the plain space' : '';
   const fresh = hits.filter((/** @type {any} */ h) => h.was === null || h.was > hits.length).length;
   const cut = used && here?.directions ? cuts(used, here.directions) : '';
   return html`<section class="col iso" aria-label="Adapted space">
-    <header><h2>${name}${used ? ` ${used[0]} / ${used[1]}` : ''}</h2>
-      <p>${[cut, `${count(fresh)} new in the first ${count(hits.length)}`, candidates ? `ranked among the ${count(candidates)} nearest of the plain space` : ''].filter(Boolean).join(' · ')}</p></header>
+    <header><h2>${found.query.kind === 'text' ? name : picker()}${used ? html`<span class="num">${used[0]} / ${used[1]}</span>` : nothing}</h2>
+      <p>${[cut, why, note, `${count(fresh)} new in the first ${count(hits.length)}`, candidates ? `ranked among the ${count(candidates)} nearest of the plain space` : ''].filter(Boolean).join(' · ')}</p></header>
     <ol class="grid">
       ${repeat(hits, (/** @type {any} */ h) => h.row, (/** @type {any} */ h) => {
         const move = moved(h.rank, h.was, found.plain.hits.length);
-        return card(h.row, { left: h.rank, right: html`<span class="chip ${move.kind}">${move.text}</span>`, title: `cosine ${h.cosine.toFixed(4)} · ${percentile(h.rank, candidates ?? found.rows)}`, words: `rank ${h.rank}, ${move.words}` });
+        return card(h.row, { left: h.rank, right: html`<span class="chip ${move.kind}">${move.kind === 'new' && h.was !== null ? html`new<span class="was"> (was ${count(h.was)})</span>` : move.text}</span>`, title: `cosine ${h.cosine.toFixed(4)} · ${percentile(h.rank, candidates ?? found.rows)}`, words: `rank ${h.rank}, ${move.words}` });
       })}
     </ol>
   </section>`;
+}
+
+/** What was asked, and which side is better. */
+function headline() {
+  const { row, kind, name } = found.query;
+  const about = row >= 0 ? known.get(row) : null;
+  const words = kind === 'text' ? `“${name}”` : about ? nameOf(about) : name;
+  return html`<div class="asked"><p><b>${words}</b>${about ? html` <span class="dim small">${about.path}</span>` : nothing}</p>${voting()}</div>`;
 }
 
 function voting() {
   if (!found.adapted || table.read_only) return nothing;
   const button = (/** @type {string} */ choice, /** @type {string} */ words) => html`<button aria-pressed=${found.voted === choice} @click=${() => vote(choice)}>${words}</button>`;
   return html`<div class="vote" role="group" aria-label="Which side is better?"><span>Which side is better?</span>
-    ${button('plain', '1 · plain')}${button('same', '0 · same')}${button('adapted', `2 · ${space()?.title ?? 'adapted'}`)}
-    ${votes?.total ? html`<span>${evidence(votes)}</span>` : nothing}</div>`;
+    ${button('plain', '1 · plain')}${button('same', '0 · same')}${button('adapted', `2 · ${found.adapted.title}`)}</div>
+    ${votes?.total ? html`<p class="tally dim small">${evidence(votes)}</p>` : nothing}`;
+}
+
+let open = false;
+/** The curve above the results, so that both are in sight while a handle is dragged. */
+function strip() {
+  const here = space();
+  if (!here?.directions || !found.adapted?.band) return nothing;
+  return html`<details class="panel strip" ?open=${open} @toggle=${(/** @type {any} */ e) => ((open = e.target.open), draw())}>
+    <summary>Move the band <span class="dim">directions outside of it are left out, and the right side ranks anew</span></summary>
+    ${open ? curve({ move: moveBand, height: 132 }) : nothing}</details>`;
 }
 
 function results() {
   if (!view.q)
-    return html`<div class="head"><h2>Begin with one of these</h2><p>Every picture is a query. The left side ranks by the plain cosine, the right side in the adapted space.</p>
-        <button @click=${() => ((seed = (seed + 1) % 1000000), begin())}>Others</button></div>
+    return html`<div class="head"><h2>Begin with one of these</h2>
+        <button @click=${() => ((seed = (seed + 1) % 1000000), begin())}>Other pictures</button>
+        <p>Click one to see its nearest twice: left in the model’s own space (plain), right in ${space()?.title ?? 'an adapted one'}: ${inWords(space())}.</p></div>
       ${examples.length ? html`<ul class="grid">${examples.map((row) => card(row.row))}</ul>` : html`<p class="working">Fetching pictures</p>`}`;
   if (problem) return html`<div class="empty" role="alert"><b>That did not work</b>${problem}</div>`;
   if (!found) return html`<p class="working">${working || 'Searching'}</p>`;
   const most = Math.min(400, found.rows - (found.query.row >= 0 ? 1 : 0));
-  const here = space();
   return html`${working ? html`<p class="working">${working}</p>` : nothing}
-    <div class="cols ${found.query.kind === 'text' ? 'words' : ''}">${plainColumn()}${adaptedColumn()}</div>
-    ${view.k < most ? html`<div class="more"><button @click=${() => go({ k: Math.min(view.k * 2, 400) }, { replace: true })}>Show ${count(Math.min(view.k * 2, most))} of ${count(most === 400 ? found.rows - 1 : most)}</button></div>` : html`<p class="more dim small">${count(found.plain.hits.length)} of ${count(found.rows)} pictures are shown; the Map has all of them.</p>`}
-    ${voting()}
-    ${here?.directions && found.adapted ? html`<section class="panel"><h2>The band</h2><p>Drag the handles: directions outside of the band are left out, and the right side ranks anew.</p>${curve({ move: moveBand })}</section>` : nothing}`;
+    ${headline()}${strip()}
+    <div class="cols ${found.query.kind === 'text' && !found.adapted ? 'words' : ''}">${plainColumn()}${adaptedColumn()}</div>
+    ${view.k < most ? html`<div class="more"><button @click=${() => go({ k: Math.min(view.k * 2, 400) }, { replace: true })}>Show ${count(Math.min(view.k * 2, most))} of ${count(most === 400 ? found.rows - 1 : most)}</button></div>` : html`<p class="more dim small">${count(found.plain.hits.length)} of ${count(found.rows)} pictures are shown; the Map has all of them.</p>`}`;
 }
 
 const page = () => html`<h1 class="hidden">Search</h1>${dropZone()}${results()}`;

@@ -6,6 +6,7 @@ import { ask, latest } from '../js/api.js';
 import { follow, nameOf, picture } from '../js/cards.js';
 import { curve } from '../js/curve.js';
 import { count, cuts, moved } from '../js/format.js';
+import { picker, preparing } from '../js/spaces.js';
 import { address, band, describe, draw, go, known, learn, sayError, space, view } from '../js/store.js';
 
 export const title = 'Spectrum';
@@ -101,7 +102,7 @@ function heat() {
   const digits = Math.max(...values) - low < 0.2 ? 1 : 0;
   return html`<p>${evidence.words}</p>
     <table class="heat"><caption class="hidden">mAP in percent by how many directions are cut: columns the largest, rows the smallest</caption>
-      <thead><tr><th scope="col" aria-label="smallest cut, largest cut">↓ →</th>${tops.map((t) => html`<th scope="col">${t}</th>`)}</tr></thead>
+      <thead><tr><th scope="col"><span class="hidden">smallest cut by largest cut</span></th>${tops.map((t) => html`<th scope="col">${t}</th>`)}</tr></thead>
       <tbody>${bottoms.map((b) => html`<tr><th scope="row">${b}</th>${tops.map((t) => {
         const cell = scores.find((s) => s[0] === t && s[1] === b);
         if (!cell) return html`<td></td>`;
@@ -111,7 +112,7 @@ function heat() {
         return html`<td><button class="v${level} ${best ? 'best' : ''} ${now ? 'here' : ''}" title=${`cut ${t} / ${b}: mAP ${(100 * cell[2]).toFixed(1)}`} aria-label=${`cut ${t} largest and ${b} smallest: mAP ${(100 * cell[2]).toFixed(1)}${best ? ', the best' : ''}`} @click=${() => move([t, b], true)}>${(100 * cell[2]).toFixed(digits)}</button></td>`;
       })}</tr>`)}</tbody>
     </table>
-    <div class="legend"><span>mAP in percent, by ${evidence.by}; columns: largest cut, rows: smallest cut. Outlined: the best. Click a cell to take its band.</span></div>`;
+    <div class="legend"><span>mAP in percent, by ${evidence.by}. Columns: how many of the largest directions are cut; rows: of the smallest. Outlined: the best. Click a cell to take its band.</span></div>`;
 }
 
 /** @param {any} query */
@@ -131,9 +132,10 @@ export { page as view };
 function page() {
   const here = space();
   const now = band();
-  if (!here?.directions) return html`<div class="head"><h1>Spectrum</h1></div><div class="empty"><b>No band to move</b>${here ? 'This space has the band that it was made with.' : 'No adapted space can be used for this table.'}</div>`;
+  if (preparing()) return html`<div class="head"><h1>Spectrum</h1></div><p class="working">${preparing()}</p>`;
+  if (!here?.directions) return html`<div class="head"><h1>Spectrum</h1>${picker()}</div><div class="empty"><b>No band to move</b>${here ? 'This space has the band that it was made with.' : 'No adapted space can be used for this table.'}</div>`;
   const auto = evidence?.available ? evidence.band : null;
-  return html`<div class="head"><h1>Spectrum</h1><p>${here.title} ${now ? `${now[0]} / ${now[1]}, ${cuts(now, here.directions)}` : ''}. Singular directions that both modalities share lie in the middle; drag a handle, and everything below ranks anew.</p></div>
+  return html`<div class="head"><h1>Spectrum</h1>${picker()}<p>${now ? `${cuts(now, here.directions).replace(/^./, (c) => c.toUpperCase())}. ` : ''}Directions that pictures and words share lie in the middle; drag a handle, and everything below ranks anew.</p></div>
     <div class="two">
       <section class="panel" aria-label="Spectrum">${curve({ move, auto })}
         ${here.name === 'isoclip' && now ? html`<div class="bar saved"><a class="button" href="/api/export/space?k_top=${now[0]}&k_bottom=${now[1]}" download>Save this space</a></div>` : nothing}</section>
