@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 
 VERBS = (
     *("embed", "adapt", "search", "serve", "fit", "classify"),
-    *("convert", "duplicates", "inspect", "spectrum", "doctor", "demo", "eval"),
+    *("convert", "duplicates", "table", "inspect", "spectrum", "doctor", "demo", "eval"),
 )
 
 app = typer.Typer(

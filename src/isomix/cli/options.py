@@ -158,6 +158,14 @@ Column = Annotated[
     str | None,
     typer.Option("--column", help="Column of the vectors. For a table without -o: the new column that is added to it."),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="SQL", help="A condition on its columns, e.g. \"label = 'cat' AND width > 500\"."),
+]
+VersionNumber = Annotated[
+    int | None, typer.Option("--version", min=1, help="Number of the version.", show_default="the last")
+]
+DropName = Annotated[bool, typer.Option("--drop", help="Drop the name instead; the version may go then.")]
 NearCosine = Annotated[
     float, typer.Option("--threshold", min=-1.0, max=1.0, help="Smallest cosine of two near-duplicates.")
 ]

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +181,47 @@ class LanceFile:
         with self._errors("written"):
             if len(self._dataset.get_fragments()) > MAX_FRAGMENTS:
                 self._dataset.optimize.compact_files()
-            self._dataset.cleanup_old_versions(KEEP_OLD_VERSIONS)
+            self._clean_up(KEEP_OLD_VERSIONS)
             self._remove_unfinished()
+
+    def _clean_up(self, older_than: timedelta) -> None:
+        self._dataset.cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
+
+    def compact(self) -> None:
+        """Merge all fragments into few, and drop every version but the last and those with a name."""
+        with self._errors("written"):
+            self._dataset.optimize.compact_files()
+            self._clean_up(timedelta(0))
+            self._remove_unfinished()
+
+    def versions(self) -> list[tuple[int, datetime, int]]:
+        """Number, time and rows of the versions that are there, the oldest first."""
+        with self._errors("read"):
+            return [
+                (int(each["version"]), each["timestamp"], int(each["metadata"].get("total_rows", 0)))
+                for each in self._dataset.versions()
+            ]
+
+    def names(self) -> dict[str, int]:
+        """Names of versions, which are kept as long as they have one."""
+        with self._errors("read"):
+            return {name: int(tag["version"]) for name, tag in self._dataset.tags.list().items()}
+
+    def name_version(self, name: str, version: int) -> None:
+        """Give a version a name."""
+        with self._errors("written"):
+            self._dataset.tags.create(name, version)
+
+    def drop_name(self, name: str) -> None:
+        """Let a version go by its number only."""
+        with self._errors("written"):
+            self._dataset.tags.delete(name)
+
+    def restore(self, version: int) -> None:
+        """Make a new version that is the same as an earlier one."""
+        with self._errors("written"):
+            self._dataset.checkout_version(version).restore()
+        self._opened = None
 
     def _remove_unfinished(self) -> None:
         """Remove what killed writers of Lance left; a file of a writer at work is younger than an old version."""
