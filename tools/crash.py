@@ -6,7 +6,8 @@ Run: ``python tools/crash.py [--kills N] [--seed N] [--case NAME ...] [--keep]``
 Every case is killed (SIGKILL) at every named point, before and after each rename, removal and commit, and ``--kills`` times at a
 random moment. After a kill the target must hold what was there before, or what the run makes, never a mixture: ids, content
 hashes and vectors are compared. Then the same command runs again, and must end with the content of the undisturbed run and
-without leftovers (an unfinished file of Lance goes with the first run an hour later). Prints one line a case; the exit code is 1 when anything was lost.
+without leftovers (an unfinished file of Lance goes with the first run an hour later). Prints one line a case: kills that met
+a process at work, at named points and at random, and losses; then their sums. The exit code is 1 when anything was lost.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ class Case:
 
 @dataclass
 class Result:
-    """What became of one case."""
+    """What became of one case: kills at named points, kills at random moments, and what was wrong after them."""
 
     points: int = 0
-    kills: int = 0
+    random: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def counts(self) -> list[str]:
+        """Named points, random kills, kills in all and losses, as they are printed."""
+        numbers = (self.points, self.random, self.points + self.random, len(self.problems))
+        return [str(number) for number in numbers]
 
 
 # ---------------------------------------------------------------------- what is written
@@ -103,11 +109,12 @@ def embedded_photos(folder: Path) -> None:
 
 
 def changed_photos(folder: Path) -> None:
-    """The same, embedded, and then changed: new, changed, vanished, broken and mended files."""
+    """The same, embedded, and then changed: new, changed, moved, vanished, broken and mended files."""
     embedded_photos(folder)
     write_pictures(folder / "photos", ["a/new1.png", "b/new2.png", "a/04.png", "a/02.png", "b/03.png"], 1)
     for name in ("a/06.png", "b/07.png", "a/08.png"):
         (folder / "photos" / name).unlink()
+    (folder / "photos/a/10.png").rename(folder / "photos/b/moved.png")
     (folder / "photos/b/09.png").write_bytes(b"broken now")
 
 
@@ -384,6 +391,7 @@ class Trial:
 
     def __init__(self, case: Case, work: Path) -> None:
         self.case, self.work = case, work
+        self.random_kills = 0
         self.origin = work / "start"
         self.origin.mkdir(parents=True)
         case.start(self.origin)
@@ -413,7 +421,7 @@ class Trial:
             process = start(folder, self.case.arguments)
             time.sleep(generator.uniform(0.0, usual_seconds))
             process.kill()
-            process.code()
+            self.random_kills += process.code() == -signal.SIGKILL  # and not a run that had ended before
             yield from self._lost(folder, f"random {number}")
         yield from self._judge(folder, f"random {number}")
 
@@ -491,31 +499,39 @@ def run(case: Case, work: Path, kills: int, seed: int) -> Result:
     generator = random.Random(f"{seed} {case.name}")
     usual = trial.seconds() if kills else 0.0
     for number in range(kills):
-        result.kills += 1
         result.problems += trial.kill_at_random(number, generator, usual)
+    result.random = trial.random_kills
     return result
 
 
 def main() -> int:
     """Run the cases."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=10, help="random kills of every case (default: %(default)s)")
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=10,
+        help="random moments a case, one to three runs in a row killed at each (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: all")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs that failed")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    failed = False
+    line = "{:20s} {:>13s} {:>9s} {:>7s} {:>7s}"
+    total, failed = Result(), False
     work = Path(tempfile.mkdtemp(prefix="isomix-crash-"))
-    print(f"{'case':20s} {'points':>7s} {'random':>7s} {'problems':>9s}")
+    print(line.format("verb", "named points", "at random", "kills", "losses"))
     for case in CASES:
         if arguments.case and case.name not in arguments.case:
             continue
         result = run(case, work / case.name.replace(" ", "-"), arguments.kills, arguments.seed)
         failed |= bool(result.problems)
-        print(f"{case.name:20s} {result.points:7d} {result.kills:7d} {len(result.problems):9d}", flush=True)
+        print(line.format(case.name, *result.counts()), flush=True)
+        total = Result(total.points + result.points, total.random + result.random, [*total.problems, *result.problems])
         for problem in result.problems:
             print(f"  {problem}", flush=True)
+    print(line.format("all", *total.counts()), flush=True)
     if not (failed and arguments.keep):
         shutil.rmtree(work)
     else:

@@ -127,6 +127,20 @@ def test_one_picture_is_a_source(photos, isomix):
     assert (table.column("path"), table.root) == (["1.png"], photos / "dog")
 
 
+def test_moved_files_and_files_that_a_list_no_longer_names_are_said(photos, tmp_path, isomix):
+    (tmp_path / "list.txt").write_text("".join(f"photos/cat/{i}.png\n" for i in range(6)))
+    isomix("embed", "list.txt", "-o", "t.lance")
+    (photos / "cat" / "0.png").rename(photos / "moved.png")
+    (tmp_path / "list.txt").write_text("photos/moved.png\nphotos/cat/1.png\nphotos/cat/2.png\n")
+    code, out, _ = isomix("embed", "list.txt", "-o", "t.lance", "--keep-vanished")
+    assert code == 0 and "1  moved, row kept under the new path" in out
+    assert "3  vanished or no longer in the source, row kept" in out
+    code, out, _ = isomix("embed", "list.txt", "-o", "t.lance")
+    assert code == 0 and "3  no longer in the source, row removed" in out
+    assert "--keep-vanished keeps such rows" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_csv_of_semicolons(photos, isomix):
     Path("list.csv").write_text("path;label;caption\nphotos/dog/1.png;dog;a dog, sitting\n", encoding="utf-8")
     assert isomix("embed", "list.csv", "-o", "t.lance")[0] == 0

@@ -96,9 +96,11 @@ def summary(report: EmbedReport) -> list[str]:
         "new": report.added,
         "changed": report.changed,
         "only date or label changed": report.touched,
+        "moved, row kept under the new path": report.moved,
         "unchanged": report.unchanged,
-        "vanished, row removed": report.removed,
-        "vanished, row kept": report.vanished_kept,
+        "vanished, row removed": report.removed - report.removed_present,
+        "no longer in the source, row removed": report.removed_present,
+        "vanished or no longer in the source, row kept": report.vanished_kept,
         "unreadable": report.failed,
         "unreadable before; --retry tries again": report.known_failures,
         "listed more than once": len(report.duplicates),
@@ -106,6 +108,8 @@ def summary(report: EmbedReport) -> list[str]:
     }
     lines = [f"{report.table}: {report.rows:,} pictures  ({report.seconds:.1f} s{speed})"]
     lines += [f"  {count:>9,}  {what}" for what, count in counts.items() if count]
+    if report.removed_present:
+        lines.append("  files of removed rows are still there; --keep-vanished keeps such rows")
     if report.thumbnail_bytes:
         lines.append(f"  {report.thumbnail_bytes / 1e6:>7,.1f} MB  of thumbnails, for isomix serve")
     smoothed = {name for name in report.dropped_columns if name.removesuffix("_plain").endswith("_smoothed")}

@@ -95,7 +95,9 @@ ListRoot = Annotated[
     Path | None, typer.Option("--root", help="Where relative paths of a list start.", show_default="its folder")
 ]
 KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="Keep pre-projection features too.")]
-KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Keep rows whose file is gone.")]
+KeepVanished = Annotated[
+    bool, typer.Option("--keep-vanished", help="Keep rows of files that the source no longer has.")
+]
 NoThumbnails = Annotated[
     bool, typer.Option("--no-thumbnails", help="Keep no small copies of the pictures for `serve` (some 3 kB each).")
 ]

@@ -56,8 +56,9 @@ def embed(
     """Encode the pictures of a source into a table, or bring the table up to date with its source.
 
     A run that was killed goes on where it stopped when it is started again, and gives the same rows in the same order
-    with the same bytes. On a table that exists, only new and changed files are encoded, rows of vanished files are
-    removed, and unreadable files are tried again only after they have changed.
+    with the same bytes. On a table that exists, only new and changed files are encoded, a moved file keeps its row under
+    its new path, rows of files that the source no longer has are removed, and unreadable files are tried again only after
+    they have changed.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def embed(
     keep_features : bool
         Keep pre-projection features too. Decided when the table is made.
     keep_vanished : bool
-        Keep the rows of files that are gone.
+        Keep the rows of files that the source no longer has.
     retry : bool
         Try the files on the ledger again, changed or not.
     overwrite : bool
@@ -169,11 +170,11 @@ def _apply(table: EmbeddingTable, plan: Plan, report: EmbedReport, keep_vanished
     elif plan.vanished:
         before = list(table.derived)
         table.delete(plan.vanished)
-        report.removed = len(plan.vanished)
+        report.removed, report.removed_present = len(plan.vanished), len(plan.present)
         report.dropped_columns = [name for name in before if name not in table.derived]
     if plan.update:
         table.update(plan.update)
-        report.touched = len(plan.update)
+        report.touched, report.moved = len(plan.update) - len(plan.moved), len(plan.moved)
     if plan.encode:
         report.dropped_columns += table.drop_derived()
 
