@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 from isomix.cli import progress as progress_module
 from isomix.cli.app import main
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, NestedTextPCA
+from isomix.spaces import IsoCLIP, NestedTextPCA, recognition
+from isomix.spaces.recognition import text_mark
 from isomix.store import EmbeddingTable
 
 make_pictures = runpy.run_path(str(Path(__file__).parents[1] / "store" / "store_helpers.py"))["make_pictures"]
@@ -235,6 +236,32 @@ def test_adapt_without_a_preset_takes_the_automatic_band_and_says_so(tmp_path, i
         assert why in err and why in space["parameters"]["band_evidence"]["why"]
     code, _, err = isomix(*words, "--overwrite", "--band", "2/1")
     assert code == 0 and "no preset band" not in err
+
+
+@pytest.mark.parametrize("known", ["text projector", "name"])
+def test_a_local_copy_takes_the_preset_of_its_model_and_it_is_said(tmp_path, isomix, rng, monkeypatch, known):
+    """adapt and spectrum; and the band that is said is the one that is cut."""
+    monkeypatch.chdir(tmp_path)
+    image = rng.normal(size=(512, 768)).astype(np.float32)
+    text = rng.normal(size=(512, 512)).astype(np.float16)
+    if known == "name":
+        backbone, by, cut = "openai/clip-vit-base-patch16", "the name in config.json", (200, 50)
+    else:
+        backbone, by, cut = "openai/clip-vit-base-patch32", "its text projector", (150, 50)
+        mark = text_mark(Projectors(text=text))
+        monkeypatch.setitem(recognition.TEXT_MARKS, mark, backbone)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "config.json").write_text(json.dumps({"_name_or_path": "openai/clip-vit-base-patch16"}))
+    save_file({"visual_projection.weight": image, "text_projection.weight": text}, "copy/model.safetensors")
+    np.save("s.npy", rng.normal(size=(60, 512)).astype(np.float32))
+    code, out, err = isomix("adapt", "s.npy", "-o", "t.npy", "--model", "copy", "--json")
+    assert code == 0, err
+    assert f"preset band of {backbone}, by {by}" in err
+    assert ("was trained further" in err) == (known == "name")
+    space = json.loads(out)["space"]
+    assert (space["band"]["k_top"], space["band"]["k_bottom"]) == cut
+    assert space["parameters"]["preset_of"] == f"{backbone}, by {by}"
+    assert f"preset for image   {cut[0]}/{cut[1]}" in isomix("spectrum", "copy")[1]
 
 
 def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):

@@ -141,6 +141,8 @@ def _space(
         modality=str(modality),
         compact=compact,
     )
+    if space.preset_of_:
+        log.print(f"preset band of {space.preset_of_}", markup=False, soft_wrap=True)
     if band == "preset" and space.band_evidence_ is not None:
         log.print(
             f"there is no preset band for {name}, so the automatic one holds, {space.band_}: "

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-MODEL_NAMES = "embedded, hf:<hub id or folder>, openclip:<name>/<tag>, or a model folder"
+MODEL_NAMES = (
+    "embedded, a short name (clip-b32, clip-l14, siglip2-b16 ...; isomix doctor lists them), hf:<hub id or folder>, "
+    "openclip:<name>/<tag>, or a model folder"
+)
 SEVERAL = "May be repeated."
 
 
