@@ -149,6 +149,12 @@ def served_photos(folder: Path) -> None:
     finish(folder, ("serve", "before"))
 
 
+def searched(folder: Path) -> None:
+    """A table, and a contact sheet of another search."""
+    embedded_photos(folder)
+    finish(folder, ("search", "t.lance", "row:0", "--contact-sheet", "hits.png"))
+
+
 def labelled(folder: Path) -> None:
     """Embeddings with labels, in arrays."""
     rng = np.random.default_rng(3)
@@ -243,6 +249,12 @@ CASES = (
         ("adapt", "t.lance", "--column", "better", "--model", "embedded"),
         rows_of,
         piecewise=True,
+    ),
+    Case(
+        "search --contact-sheet",
+        searched,
+        ("search", "t.lance", "row:1", "--contact-sheet", "hits.png", "--overwrite"),
+        tree_of("hits.png"),
     ),
     Case("fit", shots, ("fit", "shots", "-o", "model.safetensors", "--overwrite"), tree_of("model.safetensors")),
     Case(
@@ -403,7 +415,7 @@ class Trial:
         self.points = log.read_text(encoding="utf-8").splitlines()
         if self.before == self.after or not self.after:
             raise RuntimeError(f"{case.name}: the command changes nothing, so a kill can lose nothing")
-        self.usual = _names(folder)
+        self.usual = names(folder)
 
     def kill_at(self, number: int, when: str) -> Iterator[str]:
         """Kill before or after the ``number``-th point; yields what is wrong then, and after the next run."""
@@ -422,7 +434,7 @@ class Trial:
             time.sleep(generator.uniform(0.0, usual_seconds))
             process.kill()
             self.random_kills += process.code() == -signal.SIGKILL  # and not a run that had ended before
-            yield from self._lost(folder, f"random {number}")
+            yield from self.lost(folder, f"random {number}")
         yield from self._judge(folder, f"random {number}")
 
     def seconds(self) -> float:
@@ -435,7 +447,7 @@ class Trial:
         return time.monotonic() - started
 
     def _judge(self, folder: Path, where: str) -> Iterator[str]:
-        yield from self._lost(folder, where)
+        yield from self.lost(folder, where)
         try:
             finish(folder, self.case.arguments)
         except RuntimeError as error:
@@ -444,18 +456,19 @@ class Trial:
         final = self.case.state(folder)
         if final != self.after or list(final) != list(self.after):
             yield f"{where}, run again: {_difference(final, self.after)}"
-        left = _names(folder) - self.usual
+        left = names(folder) - self.usual
         if left and all(UNFINISHED.fullmatch(name) for name in left):
             # Lance's own unfinished file may belong to a writer at work: it goes once it is old, and not before.
             for file in (file for name in left for file in folder.rglob(name)):
                 os.utime(file, (0, 0))
             finish(folder, self.case.arguments)
-            left = _names(folder) - self.usual
+            left = names(folder) - self.usual
         if left:
             yield f"{where}, run again: left over {sorted(left)}"
         shutil.rmtree(folder)
 
-    def _lost(self, folder: Path, where: str) -> Iterator[str]:
+    def lost(self, folder: Path, where: str) -> Iterator[str]:
+        """What a target holds that it should not."""
         try:
             state = self.case.state(folder)
         except Exception as error:  # noqa: BLE001 - whatever reading raises, the target is damaged
@@ -476,7 +489,7 @@ class Trial:
         return folder
 
 
-def _names(folder: Path) -> set[str]:
+def names(folder: Path) -> set[str]:
     """What stands in a folder, and unfinished files and folders anywhere in it."""
     return {path.name for path in (*folder.iterdir(), *folder.rglob(".*"))}
 
@@ -518,7 +531,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs that failed")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    line = "{:20s} {:>13s} {:>9s} {:>7s} {:>7s}"
+    line = "{:22s} {:>13s} {:>9s} {:>7s} {:>7s}"
     total, failed = Result(), False
     work = Path(tempfile.mkdtemp(prefix="isomix-crash-"))
     print(line.format("verb", "named points", "at random", "kills", "losses"))
