@@ -118,6 +118,8 @@ def test_photographs_are_said_to_be_unknown_to_the_embedded_model(tmp_path, monk
         assert code == 0
         assert "these look like photographs" in err and "--model hf:openai/clip-vit-base-patch32" in err
     assert "these look like photographs" in isomix("fit", "photos", "-o", "m.safetensors")[2]
+    said = isomix("demo", "--images", "photos", "-o", "tour")[2]
+    assert "these look like photographs" in said and "--model hf:openai/clip-vit-base-patch32" in said
     assert "photographs" not in isomix("embed", "photos", "-o", "named.lance", "--model", "embedded")[2]
     assert "photographs" not in isomix("embed", pictures / "icons" / "key", "-o", "icons.lance")[2]
 
@@ -140,6 +142,24 @@ def test_moved_files_and_files_that_a_list_no_longer_names_are_said(photos, tmp_
     assert code == 0 and "3  no longer in the source, row removed" in out
     assert "--keep-vanished keeps such rows" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_several_sources_are_one_table(photos, tmp_path, isomix):
+    """Folders, a picture and a list: labels by each source's folders, every file once, and a second run encodes nothing."""
+    make_pictures(tmp_path / "more", ["bird/0.png", "single.png"], seed=1)
+    (tmp_path / "list.txt").write_text("more/single.png\nphotos/cat/0.png\nphotos/cat/0.png\n")
+    words = ("embed", "photos", "more/bird/0.png", "list.txt", "-o", "t.lance", "--labels", "folders")
+    code, out, _ = isomix(*words)
+    assert code == 0 and "14  new" in out and "2  listed more than once" in out
+    table = EmbeddingTable.open("t.lance")
+    assert table.root == tmp_path
+    assert table.column("path")[-2:] == ["more/bird/0.png", "more/single.png"]
+    assert table.column("label") == ["cat"] * 6 + ["dog"] * 6 + [None, "more"]
+    assert "14  unchanged" in isomix(*words)[1]
+    code, _, err = isomix("embed", "photos", "-o", "t.lance")
+    assert code == 1 and "every row would be replaced" in err
+    code, _, err = isomix("embed", "photos", "more", "-o", "u.lance", "--root", "photos")
+    assert code == 1 and "there are several sources" in err
 
 
 def test_csv_of_semicolons(photos, isomix):

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
+            metavar="SOURCE...",
             help="Folder, picture, text file with one path a line, .csv or .tsv with a column 'path', or - for a list, as of "
-            "find or find -print0."
+            "find or find -print0.",
         ),
     ],
     output: options.TableOutput,
@@ -49,12 +50,12 @@ def command(
     from isomix.store import EmbeddingTable, embed
 
     if model is None:
-        advise_on_photographs(source)
+        advise_on_photographs(*sources)
     encoder = load_encoder(model or "embedded", offline=offline, device=device)
     try:
         with progress("pictures") as update:
             report = embed(
-                source,
+                sources,
                 output,
                 encoder,
                 batch_size=batch_size,

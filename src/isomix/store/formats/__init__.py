@@ -128,7 +128,9 @@ def lost_columns(target: Path, source: Source) -> list[str]:
 
 def _beside(source: Source, final: Path) -> bool:
     """Whether columns of a source stand beside a target that holds none; a faiss index holds the ids of another one."""
-    inside = ["id"] if isinstance(source, FaissSource) and source.has_ids and _WRITERS[final.suffix] is write_faiss else []
+    inside = (
+        ["id"] if isinstance(source, FaissSource) and source.has_ids and _WRITERS[final.suffix] is write_faiss else []
+    )
     return source.other_columns not in ([], inside)
 
 
