@@ -224,7 +224,7 @@ def test_adapt_with_the_text_projector_alone(photos, tmp_path, isomix, rng):
     words = ("adapt", "s.npy", "--model", "mlp.safetensors", "--band", "2/3")
     code, out, err = isomix(*words, "-o", "b.parquet")
     assert code == 0
-    assert "the image head of mlp.safetensors is not linear, so the text projector alone is used" in err
+    assert "mlp.safetensors has no image projector that is one matrix, so its text projector alone is used" in err
     found = json.loads(isomix("inspect", "b.parquet", "--json")[1])["space"]
     assert (found["form"], found["band"]) == ("text projector alone", {"k_top": 2, "k_bottom": 3, "of": 12})
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from isomix.errors import FingerprintMismatchError, InputError, TableError
 from isomix.store import EmbeddingTable, embed
+from isomix.store import plan as plan_module
 from isomix.store.journal import Journal
 from isomix.store.ledger import Failure, Ledger
 from isomix.store.scan import scan
@@ -128,6 +130,20 @@ def test_same_size_other_bytes_is_a_change(photos, tmp_path, encoder):
     path.write_bytes(bytes(content))
     report = embed(photos, tmp_path / "t.lance", encoder)
     assert report.changed + report.failed == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_known_file_does_not_wait(photos, tmp_path):
+    """A file is hashed after it was listed, and may be a pipe by then."""
+    file = scan(photos).files[0]
+    os.mkfifo(tmp_path / "pipe")
+    hashed = []
+    thread = threading.Thread(
+        target=lambda: hashed.append(plan_module._hash_file(file._replace(location=tmp_path / "pipe"))), daemon=True
+    )
+    thread.start()
+    thread.join(20)
+    assert hashed == [""]
 
 
 def test_vanished_rows_can_be_kept(photos, tmp_path, encoder):

@@ -129,7 +129,7 @@ def _space(
     projectors = Projectors.from_pretrained(name, offline=offline, text_only=text_only or None)
     if projectors.image is None and not text_only:
         log.print(
-            f"the image head of {name} is not linear, so the text projector alone is used",
+            f"{name} has no image projector that is one matrix, so its text projector alone is used",
             style="yellow",
             markup=False,
             soft_wrap=True,
