@@ -17,7 +17,17 @@ from isomix.encoders.images import image_extensions
 from isomix.errors import InputError
 from isomix.store.schema import ANNOTATIONS
 
-__all__ = ["PATH_COLUMNS", "Scan", "SourceFile", "csv_reader", "first_pictures", "row_id", "scan", "scan_several", "source_file"]
+__all__ = [
+    "PATH_COLUMNS",
+    "Scan",
+    "SourceFile",
+    "csv_reader",
+    "first_pictures",
+    "row_id",
+    "scan",
+    "scan_several",
+    "source_file",
+]
 
 PATH_COLUMNS = ("path", "image_path", "filepath", "image")
 CAPTION_COLUMNS = ("caption", "title")
