@@ -106,8 +106,9 @@ bench: setup  ## measurements, as ratios in one run; nothing else should run mea
 	@set -e; for script in benches/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 KILLS ?= 25
-crash: setup  ## kill every verb that writes, at every named point and at random, and look for losses
+crash: setup  ## kill every verb that writes, and fill its disk, and look for losses
 	$(BIN)/python tools/crash.py --kills $(KILLS)
+	$(BIN)/python tools/disk_full.py
 
 FUZZ_SECONDS ?= 3600
 fuzz: setup  ## an hour of damaged input for every format that is read; the corpus stays in fuzz-output

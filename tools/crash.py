@@ -6,7 +6,8 @@ Run: ``python tools/crash.py [--kills N] [--seed N] [--case NAME ...] [--keep]``
 Every case is killed (SIGKILL) at every named point, before and after each rename, removal and commit, and ``--kills`` times at a
 random moment. After a kill the target must hold what was there before, or what the run makes, never a mixture: ids, content
 hashes and vectors are compared. Then the same command runs again, and must end with the content of the undisturbed run and
-without leftovers (an unfinished file of Lance goes with the first run an hour later). Prints one line a case; the exit code is 1 when anything was lost.
+without leftovers (an unfinished file of Lance goes with the first run an hour later). Prints one line a case: kills that met
+a process at work, at named points and at random, and losses; then their sums. The exit code is 1 when anything was lost.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ class Case:
 
 @dataclass
 class Result:
-    """What became of one case."""
+    """What became of one case: kills at named points, kills at random moments, and what was wrong after them."""
 
     points: int = 0
-    kills: int = 0
+    random: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def counts(self) -> list[str]:
+        """Named points, random kills, kills in all and losses, as they are printed."""
+        numbers = (self.points, self.random, self.points + self.random, len(self.problems))
+        return [str(number) for number in numbers]
 
 
 # ---------------------------------------------------------------------- what is written
@@ -103,11 +109,12 @@ def embedded_photos(folder: Path) -> None:
 
 
 def changed_photos(folder: Path) -> None:
-    """The same, embedded, and then changed: new, changed, vanished, broken and mended files."""
+    """The same, embedded, and then changed: new, changed, moved, vanished, broken and mended files."""
     embedded_photos(folder)
     write_pictures(folder / "photos", ["a/new1.png", "b/new2.png", "a/04.png", "a/02.png", "b/03.png"], 1)
     for name in ("a/06.png", "b/07.png", "a/08.png"):
         (folder / "photos" / name).unlink()
+    (folder / "photos/a/10.png").rename(folder / "photos/b/moved.png")
     (folder / "photos/b/09.png").write_bytes(b"broken now")
 
 
@@ -140,6 +147,12 @@ def served_photos(folder: Path) -> None:
     """Embedded photos, and what an earlier session at the studio has left."""
     embedded_photos(folder)
     finish(folder, ("serve", "before"))
+
+
+def searched(folder: Path) -> None:
+    """A table, and a contact sheet of another search."""
+    embedded_photos(folder)
+    finish(folder, ("search", "t.lance", "row:0", "--contact-sheet", "hits.png"))
 
 
 def labelled(folder: Path) -> None:
@@ -236,6 +249,12 @@ CASES = (
         ("adapt", "t.lance", "--column", "better", "--model", "embedded"),
         rows_of,
         piecewise=True,
+    ),
+    Case(
+        "search --contact-sheet",
+        searched,
+        ("search", "t.lance", "row:1", "--contact-sheet", "hits.png", "--overwrite"),
+        tree_of("hits.png"),
     ),
     Case("fit", shots, ("fit", "shots", "-o", "model.safetensors", "--overwrite"), tree_of("model.safetensors")),
     Case(
@@ -384,6 +403,7 @@ class Trial:
 
     def __init__(self, case: Case, work: Path) -> None:
         self.case, self.work = case, work
+        self.random_kills = 0
         self.origin = work / "start"
         self.origin.mkdir(parents=True)
         case.start(self.origin)
@@ -395,7 +415,7 @@ class Trial:
         self.points = log.read_text(encoding="utf-8").splitlines()
         if self.before == self.after or not self.after:
             raise RuntimeError(f"{case.name}: the command changes nothing, so a kill can lose nothing")
-        self.usual = _names(folder)
+        self.usual = names(folder)
 
     def kill_at(self, number: int, when: str) -> Iterator[str]:
         """Kill before or after the ``number``-th point; yields what is wrong then, and after the next run."""
@@ -413,8 +433,8 @@ class Trial:
             process = start(folder, self.case.arguments)
             time.sleep(generator.uniform(0.0, usual_seconds))
             process.kill()
-            process.code()
-            yield from self._lost(folder, f"random {number}")
+            self.random_kills += process.code() == -signal.SIGKILL  # and not a run that had ended before
+            yield from self.lost(folder, f"random {number}")
         yield from self._judge(folder, f"random {number}")
 
     def seconds(self) -> float:
@@ -427,7 +447,7 @@ class Trial:
         return time.monotonic() - started
 
     def _judge(self, folder: Path, where: str) -> Iterator[str]:
-        yield from self._lost(folder, where)
+        yield from self.lost(folder, where)
         try:
             finish(folder, self.case.arguments)
         except RuntimeError as error:
@@ -436,18 +456,19 @@ class Trial:
         final = self.case.state(folder)
         if final != self.after or list(final) != list(self.after):
             yield f"{where}, run again: {_difference(final, self.after)}"
-        left = _names(folder) - self.usual
+        left = names(folder) - self.usual
         if left and all(UNFINISHED.fullmatch(name) for name in left):
             # Lance's own unfinished file may belong to a writer at work: it goes once it is old, and not before.
             for file in (file for name in left for file in folder.rglob(name)):
                 os.utime(file, (0, 0))
             finish(folder, self.case.arguments)
-            left = _names(folder) - self.usual
+            left = names(folder) - self.usual
         if left:
             yield f"{where}, run again: left over {sorted(left)}"
         shutil.rmtree(folder)
 
-    def _lost(self, folder: Path, where: str) -> Iterator[str]:
+    def lost(self, folder: Path, where: str) -> Iterator[str]:
+        """What a target holds that it should not."""
         try:
             state = self.case.state(folder)
         except Exception as error:  # noqa: BLE001 - whatever reading raises, the target is damaged
@@ -468,7 +489,7 @@ class Trial:
         return folder
 
 
-def _names(folder: Path) -> set[str]:
+def names(folder: Path) -> set[str]:
     """What stands in a folder, and unfinished files and folders anywhere in it."""
     return {path.name for path in (*folder.iterdir(), *folder.rglob(".*"))}
 
@@ -491,31 +512,39 @@ def run(case: Case, work: Path, kills: int, seed: int) -> Result:
     generator = random.Random(f"{seed} {case.name}")
     usual = trial.seconds() if kills else 0.0
     for number in range(kills):
-        result.kills += 1
         result.problems += trial.kill_at_random(number, generator, usual)
+    result.random = trial.random_kills
     return result
 
 
 def main() -> int:
     """Run the cases."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=10, help="random kills of every case (default: %(default)s)")
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=10,
+        help="random moments a case, one to three runs in a row killed at each (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: all")
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs that failed")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    failed = False
+    line = "{:22s} {:>13s} {:>9s} {:>7s} {:>7s}"
+    total, failed = Result(), False
     work = Path(tempfile.mkdtemp(prefix="isomix-crash-"))
-    print(f"{'case':20s} {'points':>7s} {'random':>7s} {'problems':>9s}")
+    print(line.format("verb", "named points", "at random", "kills", "losses"))
     for case in CASES:
         if arguments.case and case.name not in arguments.case:
             continue
         result = run(case, work / case.name.replace(" ", "-"), arguments.kills, arguments.seed)
         failed |= bool(result.problems)
-        print(f"{case.name:20s} {result.points:7d} {result.kills:7d} {len(result.problems):9d}", flush=True)
+        print(line.format(case.name, *result.counts()), flush=True)
+        total = Result(total.points + result.points, total.random + result.random, [*total.problems, *result.problems])
         for problem in result.problems:
             print(f"  {problem}", flush=True)
+    print(line.format("all", *total.counts()), flush=True)
     if not (failed and arguments.keep):
         shutil.rmtree(work)
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import glob
 import itertools
 import os
@@ -15,12 +16,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from isomix.errors import InputError
+from isomix.errors import InputError, OutputError
 
 __all__ = ["check_target", "discard", "remove_leftovers", "writing"]
 
 _NUMBERS = itertools.count()
 _OWNER = re.compile(r"\.(\d+)(?:-\d+)?\.part$")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OLD = ".old"
 """Ending of a folder that makes room for its successor, where two names cannot change places in one step."""
 
@@ -31,6 +33,11 @@ def writing(final: str | os.PathLike[str]) -> Iterator[Path]:
 
     The one way in which isomix writes files. Two processes, or two threads, that write one target do not mix theirs:
     the later one wins. What killed processes left beside the target is removed.
+
+    Raises
+    ------
+    OutputError
+        There is no room for it.
     """
     target = Path(final)
     remove_leftovers(target)
@@ -38,6 +45,13 @@ def writing(final: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         _move_into_place(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OutputError(
+            f"{target} was not written: {os.strerror(error.errno).lower()}. Make room, or name a place on another disk; what was there "
+            "before is unchanged."
+        ) from error
     finally:
         _remove(temporary)
 

@@ -13,6 +13,7 @@
     │   └── OfflineError                     something must be downloaded, and that was forbidden
     ├── MissingExtraError (ImportError)      an optional dependency is not installed
     ├── ImageError (ValueError)              one picture that cannot be read
+    ├── OutputError (OSError)                a file that cannot be written: the disk is full
     └── TableError                           an embedding table that cannot be opened or written
 
 Every message says what was given, what was expected and what to do.
@@ -35,6 +36,7 @@ __all__ = [
     "ModelError",
     "NotFittedError",
     "OfflineError",
+    "OutputError",
     "TableError",
 ]
 
@@ -77,6 +79,10 @@ class MissingExtraError(IsomixError, ImportError):
 
 class ImageError(IsomixError, ValueError):
     """One picture that cannot be read; the message is the reason, fit for a ledger row."""
+
+
+class OutputError(IsomixError, OSError):
+    """A file that cannot be written because there is no room for it."""
 
 
 class TableError(IsomixError):

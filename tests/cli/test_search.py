@@ -11,6 +11,7 @@ from PIL import Image
 
 import isomix
 from isomix.errors import BandError, FingerprintMismatchError, InputError, ModalityError, TableError
+from isomix.spaces import bands, recognition
 from isomix.store import EmbeddingTable, adapt, adapt_column, embed
 from isomix.store.search import TableSearch
 
@@ -204,6 +205,14 @@ def test_a_model_without_a_preset_band_takes_the_automatic_one(photos, tmp_path,
     (answer,) = clip.search(queries, 1)
     assert (answer.space, clip.spaces.isoclip.band_) == ("isoclip", (56, 16))
     assert answer.note.startswith("cuts the 56 largest and 16 smallest of 192 directions, no preset, so automatic")
+    # A copy of a checkpoint that has a preset is searched in its band, and the answer says why.
+    monkeypatch.setitem(recognition.TEXT_MARKS, recognition.text_mark(pair), "openai/clip-vit-base-patch16")
+    monkeypatch.setitem(bands._PRESETS, "openai/clip-vit-base-patch16", {"image": bands.Band(20, 5)})
+    (answer,) = TableSearch(stored).search(queries, 1)
+    assert (answer.space, answer.note) == (
+        "isoclip",
+        "cuts the 20 largest and 5 smallest of 192 directions, preset of openai/clip-vit-base-patch16, by its text projector",
+    )
     gone = TableSearch(stored)
     gone.model.spec = "hf:/nowhere/at-all"
     (answer,) = gone.search(queries, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import scipy.linalg
 from isomix.encoders import load_encoder
 from isomix.encoders.prompts import nouns
 from isomix.projectors import Projectors
+from isomix.projectors.model_spec import SHORT_NAMES
 from isomix.spaces import IsoCLIP
 from isomix.spaces.spectrum import direction_shares, effective_rank, random_projectors, spectrum
 
@@ -89,6 +91,12 @@ def test_doctor_finds_nothing_broken(cli):
     findings = {finding["what"]: finding for finding in json.loads(result.out)}
     assert findings["embedded model"]["status"] == "ok"
     assert result.code == 0
+
+
+def test_doctor_lists_the_short_names_of_models(cli):
+    found = {finding["what"]: finding for finding in json.loads(cli("doctor", "--json").out)}
+    for short, full in SHORT_NAMES.items():
+        assert re.search(f"^{short} +{full}$", found["short names"]["detail"], re.M)
 
 
 def test_doctor_finds_a_broken_package(cli, tmp_path, monkeypatch):

@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 from isomix.cli import progress as progress_module
 from isomix.cli.app import main
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, NestedTextPCA
+from isomix.spaces import IsoCLIP, NestedTextPCA, recognition
+from isomix.spaces.recognition import text_mark
 from isomix.store import EmbeddingTable
 
 make_pictures = runpy.run_path(str(Path(__file__).parents[1] / "store" / "store_helpers.py"))["make_pictures"]
@@ -117,6 +118,8 @@ def test_photographs_are_said_to_be_unknown_to_the_embedded_model(tmp_path, monk
         assert code == 0
         assert "these look like photographs" in err and "--model hf:openai/clip-vit-base-patch32" in err
     assert "these look like photographs" in isomix("fit", "photos", "-o", "m.safetensors")[2]
+    said = isomix("demo", "--images", "photos", "-o", "tour")[2]
+    assert "these look like photographs" in said and "--model hf:openai/clip-vit-base-patch32" in said
     assert "photographs" not in isomix("embed", "photos", "-o", "named.lance", "--model", "embedded")[2]
     assert "photographs" not in isomix("embed", pictures / "icons" / "key", "-o", "icons.lance")[2]
 
@@ -125,6 +128,38 @@ def test_one_picture_is_a_source(photos, isomix):
     assert isomix("embed", "photos/dog/1.png", "-o", "one.lance")[0] == 0
     table = EmbeddingTable.open("one.lance")
     assert (table.column("path"), table.root) == (["1.png"], photos / "dog")
+
+
+def test_moved_files_and_files_that_a_list_no_longer_names_are_said(photos, tmp_path, isomix):
+    (tmp_path / "list.txt").write_text("".join(f"photos/cat/{i}.png\n" for i in range(6)))
+    isomix("embed", "list.txt", "-o", "t.lance")
+    (photos / "cat" / "0.png").rename(photos / "moved.png")
+    (tmp_path / "list.txt").write_text("photos/moved.png\nphotos/cat/1.png\nphotos/cat/2.png\n")
+    code, out, _ = isomix("embed", "list.txt", "-o", "t.lance", "--keep-vanished")
+    assert code == 0 and "1  moved, row kept under the new path" in out
+    assert "3  vanished or no longer in the source, row kept" in out
+    code, out, _ = isomix("embed", "list.txt", "-o", "t.lance")
+    assert code == 0 and "3  no longer in the source, row removed" in out
+    assert "--keep-vanished keeps such rows" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_several_sources_are_one_table(photos, tmp_path, isomix):
+    """Folders, a picture and a list: labels by each source's folders, every file once, and a second run encodes nothing."""
+    make_pictures(tmp_path / "more", ["bird/0.png", "single.png"], seed=1)
+    (tmp_path / "list.txt").write_text("more/single.png\nphotos/cat/0.png\nphotos/cat/0.png\n")
+    words = ("embed", "photos", "more/bird/0.png", "list.txt", "-o", "t.lance", "--labels", "folders")
+    code, out, _ = isomix(*words)
+    assert code == 0 and "14  new" in out and "2  listed more than once" in out
+    table = EmbeddingTable.open("t.lance")
+    assert table.root == tmp_path
+    assert table.column("path")[-2:] == ["more/bird/0.png", "more/single.png"]
+    assert table.column("label") == ["cat"] * 6 + ["dog"] * 6 + [None, "more"]
+    assert "14  unchanged" in isomix(*words)[1]
+    code, _, err = isomix("embed", "photos", "-o", "t.lance")
+    assert code == 1 and "every row would be replaced" in err
+    code, _, err = isomix("embed", "photos", "more", "-o", "u.lance", "--root", "photos")
+    assert code == 1 and "there are several sources" in err
 
 
 def test_csv_of_semicolons(photos, isomix):
@@ -189,7 +224,7 @@ def test_adapt_with_the_text_projector_alone(photos, tmp_path, isomix, rng):
     words = ("adapt", "s.npy", "--model", "mlp.safetensors", "--band", "2/3")
     code, out, err = isomix(*words, "-o", "b.parquet")
     assert code == 0
-    assert "the image head of mlp.safetensors is not linear, so the text projector alone is used" in err
+    assert "mlp.safetensors has no image projector that is one matrix, so its text projector alone is used" in err
     found = json.loads(isomix("inspect", "b.parquet", "--json")[1])["space"]
     assert (found["form"], found["band"]) == ("text projector alone", {"k_top": 2, "k_bottom": 3, "of": 12})
 
@@ -221,6 +256,32 @@ def test_adapt_without_a_preset_takes_the_automatic_band_and_says_so(tmp_path, i
         assert why in err and why in space["parameters"]["band_evidence"]["why"]
     code, _, err = isomix(*words, "--overwrite", "--band", "2/1")
     assert code == 0 and "no preset band" not in err
+
+
+@pytest.mark.parametrize("known", ["text projector", "name"])
+def test_a_local_copy_takes_the_preset_of_its_model_and_it_is_said(tmp_path, isomix, rng, monkeypatch, known):
+    """adapt and spectrum; and the band that is said is the one that is cut."""
+    monkeypatch.chdir(tmp_path)
+    image = rng.normal(size=(512, 768)).astype(np.float32)
+    text = rng.normal(size=(512, 512)).astype(np.float16)
+    if known == "name":
+        backbone, by, cut = "openai/clip-vit-base-patch16", "the name in config.json", (200, 50)
+    else:
+        backbone, by, cut = "openai/clip-vit-base-patch32", "its text projector", (150, 50)
+        mark = text_mark(Projectors(text=text))
+        monkeypatch.setitem(recognition.TEXT_MARKS, mark, backbone)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "config.json").write_text(json.dumps({"_name_or_path": "openai/clip-vit-base-patch16"}))
+    save_file({"visual_projection.weight": image, "text_projection.weight": text}, "copy/model.safetensors")
+    np.save("s.npy", rng.normal(size=(60, 512)).astype(np.float32))
+    code, out, err = isomix("adapt", "s.npy", "-o", "t.npy", "--model", "copy", "--json")
+    assert code == 0, err
+    assert f"preset band of {backbone}, by {by}" in err
+    assert ("was trained further" in err) == (known == "name")
+    space = json.loads(out)["space"]
+    assert (space["band"]["k_top"], space["band"]["k_bottom"]) == cut
+    assert space["parameters"]["preset_of"] == f"{backbone}, by {by}"
+    assert f"preset for image   {cut[0]}/{cut[1]}" in isomix("spectrum", "copy")[1]
 
 
 def test_adapt_arrays(tmp_path, isomix, rng, monkeypatch):

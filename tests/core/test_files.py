@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from isomix import _files
 from isomix._files import writing
+from isomix.errors import OutputError
 
 
 def fill(folder: Path, content: str) -> None:
@@ -32,6 +34,18 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
     with writing(target) as part:
         part.write_text("new")
     assert contents(tmp_path) == {"file.txt": "new"}
+
+
+def test_a_full_disk_is_said_with_the_name_and_the_old_file_stays(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    message = r"file\.txt was not written: no space left on device\. Make room"
+    with pytest.raises(OutputError, match=message), writing(target) as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert contents(tmp_path) == {"file.txt": "old"}
+    with pytest.raises(PermissionError), writing(target) as part:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])

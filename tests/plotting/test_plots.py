@@ -72,6 +72,19 @@ def test_accuracy_draws_percent_over_shots(tmp_path: Path, figures: list[Figure]
     assert bars.get_label() == "nearest class mean"
 
 
+def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"the old one")
+
+    def fail(figure: Figure, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(KeyboardInterrupt):
+        plot_accuracy(ACCURACY, tmp_path / "a.png")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the old one"]
+
+
 @pytest.mark.parametrize("name", ["plot.gif", "plot"])
 def test_unknown_endings_are_refused(described: Spectrum, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="expected one of"):

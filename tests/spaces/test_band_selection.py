@@ -20,9 +20,9 @@ from isomix.spaces.band_comparison import (
     neighbor_contrasts,
     soft_average_precisions,
 )
-from isomix.spaces.bands import Band
+from isomix.spaces.bands import Band, has_preset
 from isomix.spaces.controls import turned_projectors
-from isomix.spaces.defaults import default_band, fit_isoclip
+from isomix.spaces.defaults import fit_isoclip
 from isomix.spaces.gallery_sample import draw_sample, same_sentence
 from isomix.spaces.operator import InterModalOperator
 from isomix.spaces.spectrum import cliff, leading_outliers, prior_band
@@ -297,9 +297,9 @@ def test_the_same_sentence_in_blocks_equals_the_formula(rng, monkeypatch):
 
 
 def test_the_default_of_the_verbs():
-    assert default_band("openclip:ViT-B-32/openai") == "preset"
-    assert default_band("hf:someone/else") == default_band("") == "auto"
-    assert default_band("embedded", "text") == "auto"
+    assert has_preset("openclip:ViT-B-32/openai")
+    assert not has_preset("hf:someone/else") and not has_preset("")
+    assert not has_preset("embedded", "text")
 
 
 def test_where_nothing_is_preset_the_verbs_take_the_automatic_band_of_their_rows(trained):

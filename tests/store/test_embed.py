@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from isomix.errors import FingerprintMismatchError, InputError, TableError
 from isomix.store import EmbeddingTable, embed
+from isomix.store import plan as plan_module
 from isomix.store.journal import Journal
 from isomix.store.ledger import Failure, Ledger
 from isomix.store.scan import scan
@@ -130,6 +132,20 @@ def test_same_size_other_bytes_is_a_change(photos, tmp_path, encoder):
     assert report.changed + report.failed == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_known_file_does_not_wait(photos, tmp_path):
+    """A file is hashed after it was listed, and may be a pipe by then."""
+    file = scan(photos).files[0]
+    os.mkfifo(tmp_path / "pipe")
+    hashed = []
+    thread = threading.Thread(
+        target=lambda: hashed.append(plan_module._hash_file(file._replace(location=tmp_path / "pipe"))), daemon=True
+    )
+    thread.start()
+    thread.join(20)
+    assert hashed == [""]
+
+
 def test_vanished_rows_can_be_kept(photos, tmp_path, encoder):
     embed(photos, tmp_path / "t.lance", encoder)
     (photos / "002.png").unlink()
@@ -139,11 +155,96 @@ def test_vanished_rows_can_be_kept(photos, tmp_path, encoder):
 
 def test_a_source_without_any_known_file_changes_nothing(photos, tmp_path, encoder):
     embed(photos, tmp_path / "t.lance", encoder)
-    for path in photos.iterdir():
-        path.rename(path.with_stem(f"other{path.stem}"))
+    shutil.rmtree(photos)
+    make_pictures(photos, ["other.png"], seed=1)
     with pytest.raises(InputError, match="none of the 20 files"):
         embed(photos, tmp_path / "t.lance", encoder)
     assert EmbeddingTable.open(tmp_path / "t.lance").count == 20
+
+
+def test_moved_files_keep_their_rows_and_vectors(photos, tmp_path):
+    """Nothing is encoded again, adapted columns stay, and a copy beside its original is a row of its own."""
+    table_path = tmp_path / "t.lance"
+    embed(photos, table_path, TinyEncoder(), labels="folders")
+    before = EmbeddingTable.open(table_path)
+    before.add_column("twice", lambda blocks: (2 * block for block in blocks), 16, {"method": "of a test"})
+    vectors = dict(zip(paths_of(before), before.embeddings("twice"), strict=True))
+
+    encoder = TinyEncoder()
+    (photos / "cat").mkdir()
+    (photos / "003.png").rename(photos / "cat" / "a.png")
+    (photos / "005.png").rename(photos / "006b.png")
+    report = embed(photos, table_path, encoder, labels="folders")
+    table = EmbeddingTable.open(table_path)
+    assert (encoder.pictures, report.moved, report.removed, report.unchanged, report.rows) == (0, 2, 0, 18, 20)
+    names = {"003.png": "cat/a.png", "005.png": "006b.png"}
+    assert paths_of(table) == [names.get(path, path) for path in paths_of(before)]
+    for path, vector in vectors.items():
+        place = paths_of(table).index(names.get(path, path))
+        assert np.array_equal(table.embeddings("twice")[place], vector)
+    assert table.column("label")[3] == "cat"
+    assert embed(photos, table_path, encoder, labels="folders").unchanged == 20
+
+    shutil.copy(photos / "000.png", photos / "copy.png")  # not moved: both are there
+    report = embed(photos, table_path, encoder)
+    assert (encoder.pictures, report.added, report.moved, report.unchanged, report.rows) == (1, 1, 0, 20, 21)
+    (photos / "000.png").rename(photos / "x.png")
+    shutil.copy(photos / "x.png", photos / "y.png")  # one row for two files: the first of them gets it
+    report = embed(photos, table_path, encoder)
+    assert (encoder.pictures, report.added, report.moved, report.rows) == (2, 1, 1, 22)
+    assert sorted(paths_of(EmbeddingTable.open(table_path))) == sorted(f.path for f in scan(photos).files)
+
+
+def test_a_folder_whose_files_have_all_moved_is_no_missing_drive(photos, tmp_path):
+    embed(photos, tmp_path / "t.lance", TinyEncoder())
+    (photos / "2024").mkdir()
+    for path in photos.glob("*.png"):
+        path.rename(photos / "2024" / path.name)
+    encoder = TinyEncoder()
+    report = embed(photos, tmp_path / "t.lance", encoder)
+    assert (encoder.pictures, report.moved, report.rows) == (0, 20, 20)
+
+
+def test_a_killed_run_loses_no_moved_row(photos, tmp_path, monkeypatch):
+    """Stopped before the row moves or right after, and run again: the table of an undisturbed run."""
+
+    class Crash(BaseException):
+        pass
+
+    for name in ("whole", "before", "after"):
+        embed(photos, tmp_path / f"{name}.lance", TinyEncoder())
+    (photos / "003.png").rename(photos / "z.png")
+    (photos / "004.png").unlink()
+    embed(photos, tmp_path / "whole.lance", TinyEncoder())
+    original = EmbeddingTable.update
+    for when in ("before", "after"):
+
+        def crash(self, values, when=when):
+            if when == "after":
+                original(self, values)
+            raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(EmbeddingTable, "update", crash)
+            with pytest.raises(Crash):
+                embed(photos, tmp_path / f"{when}.lance", TinyEncoder())
+        encoder = TinyEncoder()
+        embed(photos, tmp_path / f"{when}.lance", encoder)
+        assert encoder.pictures == 0
+        same_tables(tmp_path / "whole.lance", tmp_path / f"{when}.lance")
+
+
+def test_a_shorter_list_says_what_becomes_of_the_other_rows(photos, tmp_path, encoder):
+    names = [f"photos/{i:03d}.png" for i in range(20)]
+    listing = tmp_path / "list.txt"
+    listing.write_text("\n".join(names))
+    embed(listing, tmp_path / "t.lance", encoder)
+    listing.write_text("\n".join(names[:15]))
+    (photos / "019.png").unlink()
+    report = embed(listing, tmp_path / "t.lance", encoder, keep_vanished=True)
+    assert (report.vanished_kept, report.removed, report.rows) == (5, 0, 20)
+    report = embed(listing, tmp_path / "t.lance", encoder)
+    assert (report.removed, report.removed_present, report.rows) == (5, 4, 15)
 
 
 def test_retry_of_known_failures(photos, tmp_path, encoder):

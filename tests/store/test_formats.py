@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from isomix.errors import FileFormatError, InputError
-from isomix.store.formats import Job, open_embeddings, write_embeddings
+from isomix.store.formats import Job, lost_columns, open_embeddings, write_embeddings
 from isomix.store.formats.base import natural_key
 
 FILES = [".npy", ".npz", ".safetensors", ".fvecs", ".parquet", ".index"]
@@ -170,6 +170,73 @@ def test_faiss_indexes_that_hold_no_vectors(tmp_path, rng):
     faiss.write_index(index, str(tmp_path / "ivf.index"))
     with pytest.raises(FileFormatError, match="IndexIVFFlat"):
         open_embeddings(tmp_path / "ivf.index")
+
+
+def made_with_ids(array):
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(array.shape[1]))
+    index.add_with_ids(array, 7 * np.arange(len(array))[::-1])
+    return index
+
+
+def made_with_ids_that_reconstruct(array):
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(array.shape[1]))
+    index.add_with_ids(array, 7 * np.arange(len(array))[::-1])
+    return index
+
+
+def made_as_graph(array):
+    index = faiss.IndexHNSWFlat(array.shape[1], 8, faiss.METRIC_INNER_PRODUCT)
+    index.add(array)
+    return index
+
+
+def made_as_graph_with_ids(array):
+    index = faiss.IndexIDMap(faiss.IndexHNSWFlat(array.shape[1], 8))
+    index.add_with_ids(array, 7 * np.arange(len(array))[::-1])
+    return index
+
+
+@pytest.mark.filterwarnings("ignore:the graph of an IndexHNSWFlat")
+@pytest.mark.parametrize("make", [made_with_ids, made_with_ids_that_reconstruct, made_as_graph, made_as_graph_with_ids])
+def test_faiss_indexes_with_ids_or_a_graph(tmp_path, rng, make):
+    """The vectors as they were added, and the ids with them, to every layout that has room for them."""
+    array = rng.normal(size=(300, 8)).astype(np.float32)
+    index = make(array)
+    faiss.write_index(index, str(tmp_path / "made.index"))
+    source = open_embeddings(tmp_path / "made.index")
+    assert np.array_equal(read(source, 64), array)
+    ids = 7 * np.arange(300)[::-1]
+    has_ids = "ids" in make.__name__
+    assert source.other_columns == (["id"] if has_ids else [])
+    job = Job(source, 8, np.dtype(np.float32), {})
+    for name in ("t.index", "t.parquet"):
+        pairs = ((block, block.vectors) for block in source.blocks(64))
+        write_embeddings(tmp_path / name, tmp_path / name, pairs, job)
+        assert lost_columns(tmp_path / name, source) == []
+    assert not (tmp_path / "t.index.rows.parquet").exists(), "the index holds its ids itself"
+    again = faiss.read_index(str(tmp_path / "t.index"))
+    assert again.metric_type == index.metric_type
+    assert np.array_equal(read(open_embeddings(tmp_path / "t.index")), array)
+    if has_ids:
+        assert np.array_equal(faiss.vector_to_array(again.id_map), ids)
+        assert pq.read_table(tmp_path / "t.parquet").column("id").to_pylist() == ids.tolist()
+
+
+@pytest.mark.parametrize("make", [made_with_ids, made_as_graph, made_as_graph_with_ids])
+def test_damaged_faiss_indexes_with_ids_or_a_graph(tmp_path, rng, make):
+    path = tmp_path / "made.index"
+    faiss.write_index(make(rng.normal(size=(30, 8)).astype(np.float32)), str(path))
+    content = path.read_bytes()
+    for cut in range(0, len(content) - 1, 97):
+        path.write_bytes(content[:cut])
+        with pytest.raises(FileFormatError):
+            open_embeddings(path)
+    path.write_bytes(content[:37] + b"\xff" * 8 + content[45:])  # a graph, or an index within, of 2**64 items
+    with pytest.raises(FileFormatError):
+        open_embeddings(path)
+    path.write_bytes(content[:37] * 9 + content)  # ids of ids of ids
+    with pytest.raises(FileFormatError):
+        open_embeddings(path)
 
 
 @pytest.mark.parametrize("suffix", [*FILES, ".faiss"])

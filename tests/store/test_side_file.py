@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from isomix.errors import FileFormatError, InputError
+from isomix.errors import FileFormatError, InputError, TableError
 from isomix.store.side_file import SideFile, Vote, check_label
 
 
@@ -111,3 +112,16 @@ def test_unknown_choices_and_verdicts_are_refused(table):
         side.vote(Vote("row:a", "isoclip", "both"))
     with pytest.raises(InputError, match="verdict"):
         side.judge("a", "b", "perhaps")
+
+
+def test_a_full_disk_loses_no_label_without_a_word(table, monkeypatch):
+    """The system writes what has room and says how much; the rest must not count as kept."""
+    side = SideFile(table)
+    side.label(["a"], "cat")
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:7]))
+        with pytest.raises(TableError, match=r"(?i)could not be written \(no space left"):
+            side.label(["b"], "dog")
+    side.label(["c"], "fox")
+    assert SideFile(table).labels == {"a": "cat", "c": "fox"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sqlite3
 from io import BytesIO
 from pathlib import Path
 
@@ -91,3 +92,20 @@ def test_a_file_that_a_writer_has_just_begun_is_empty(tmp_path):
     small.keep_only([])
     small.put({"a": b"b"})
     assert small.get(["a"]) == {"a": b"b"}
+
+
+def test_a_full_disk_is_no_reason_to_delete_thumbnails(tmp_path, monkeypatch):
+    thumbnails = Thumbnails(tmp_path / "t.lance")
+    thumbnails.put({"a": b"x"})
+    connect = sqlite3.connect
+
+    def small(*arguments, **options):
+        database = connect(*arguments, **options)
+        database.execute("PRAGMA max_page_count = 2")
+        return database
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", small)
+        with pytest.raises(TableError, match=r"full\. Make room, and run the same command again"):
+            thumbnails.put({"b": bytes(1_000_000)})
+    assert thumbnails.get(["a", "b"]) == {"a": b"x"}

@@ -31,7 +31,7 @@ from isomix.benchmark.runs import RunFolder, called
 from isomix.benchmark.samples import Samples, Vectors
 from isomix.benchmark.shots import draw_shots
 from isomix.encoders.prompts import check_templates
-from isomix.errors import InputError, IsomixError
+from isomix.errors import InputError, IsomixError, OutputError
 
 __all__ = ["Harness", "Result"]
 
@@ -315,6 +315,8 @@ class Harness:
         what = called(settings)
         try:
             record, measured = self.runs.run(settings, measure, about)
+        except OutputError:  # a full disk is no reason to go on without the runs
+            raise
         except IsomixError as error:
             return Result(what, problem=str(error))
         return Result(what, record, measured)

@@ -129,7 +129,7 @@ def _space(
     projectors = Projectors.from_pretrained(name, offline=offline, text_only=text_only or None)
     if projectors.image is None and not text_only:
         log.print(
-            f"the image head of {name} is not linear, so the text projector alone is used",
+            f"{name} has no image projector that is one matrix, so its text projector alone is used",
             style="yellow",
             markup=False,
             soft_wrap=True,
@@ -141,6 +141,8 @@ def _space(
         modality=str(modality),
         compact=compact,
     )
+    if space.preset_of_:
+        log.print(f"preset band of {space.preset_of_}", markup=False, soft_wrap=True)
     if band == "preset" and space.band_evidence_ is not None:
         log.print(
             f"there is no preset band for {name}, so the automatic one holds, {space.band_}: "

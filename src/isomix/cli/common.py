@@ -107,12 +107,13 @@ def fail_usage(message: str) -> NoReturn:
     raise typer.BadParameter(message)
 
 
-def advise_on_photographs(source: str) -> None:
+def advise_on_photographs(*sources: str) -> None:
     """Say it when nobody named a model, so that the embedded one would look at photographs."""
     from isomix.encoders.photographs import mostly_photographs
     from isomix.store.scan import first_pictures
 
-    if mostly_photographs(first_pictures(source, LOOKED_AT)):
+    looked_at = [picture for source in sources for picture in first_pictures(source, LOOKED_AT)]
+    if mostly_photographs(looked_at[:: max(1, len(looked_at) // LOOKED_AT)]):
         log.print(
             "note: these look like photographs, and the embedded model knows icons, emoji and clip art only. A model that "
             f"knows photographs: --model {PHOTOGRAPHIC} (pip install 'isomix[app,hf]')",

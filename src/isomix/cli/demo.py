@@ -26,9 +26,11 @@ def command(
 
     Without --images the pictures that come with isomix are used: icons and emoji in several drawing styles.
     """
-    from isomix.cli.common import ExitCode, log, out, print_json
+    from isomix.cli.common import ExitCode, advise_on_photographs, log, out, print_json
     from isomix.demo import run_tour
 
+    if images is not None and model == "embedded":
+        advise_on_photographs(str(images))
     tour = run_tour(
         model,
         images,

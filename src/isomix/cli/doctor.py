@@ -15,6 +15,7 @@ import typer
 
 from isomix._extras import keep_private
 from isomix.cli import options
+from isomix.projectors.model_spec import SHORT_NAMES
 
 Status = Literal["ok", "missing", "broken"]
 EXTRAS = {
@@ -78,6 +79,7 @@ def examine() -> Iterator[Finding]:
         for module in modules:
             yield _package(module, extra)
     yield from _torchvision()
+    yield Finding("short names", "ok", "\n".join(f"{short:<15}{full}" for short, full in SHORT_NAMES.items()))
     yield _attempt("embedded model", _encode_once, "Install it again: pip install --force-reinstall 'isomix[app]'")
 
 

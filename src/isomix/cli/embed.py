@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
+            metavar="SOURCE...",
             help="Folder, picture, text file with one path a line, .csv or .tsv with a column 'path', or - for a list, as of "
-            "find or find -print0."
+            "find or find -print0.",
         ),
     ],
     output: options.TableOutput,
@@ -49,12 +50,12 @@ def command(
     from isomix.store import EmbeddingTable, embed
 
     if model is None:
-        advise_on_photographs(source)
+        advise_on_photographs(*sources)
     encoder = load_encoder(model or "embedded", offline=offline, device=device)
     try:
         with progress("pictures") as update:
             report = embed(
-                source,
+                sources,
                 output,
                 encoder,
                 batch_size=batch_size,
@@ -96,9 +97,11 @@ def summary(report: EmbedReport) -> list[str]:
         "new": report.added,
         "changed": report.changed,
         "only date or label changed": report.touched,
+        "moved, row kept under the new path": report.moved,
         "unchanged": report.unchanged,
-        "vanished, row removed": report.removed,
-        "vanished, row kept": report.vanished_kept,
+        "vanished, row removed": report.removed - report.removed_present,
+        "no longer in the source, row removed": report.removed_present,
+        "vanished or no longer in the source, row kept": report.vanished_kept,
         "unreadable": report.failed,
         "unreadable before; --retry tries again": report.known_failures,
         "listed more than once": len(report.duplicates),
@@ -106,6 +109,8 @@ def summary(report: EmbedReport) -> list[str]:
     }
     lines = [f"{report.table}: {report.rows:,} pictures  ({report.seconds:.1f} s{speed})"]
     lines += [f"  {count:>9,}  {what}" for what, count in counts.items() if count]
+    if report.removed_present:
+        lines.append("  files of removed rows are still there; --keep-vanished keeps such rows")
     if report.thumbnail_bytes:
         lines.append(f"  {report.thumbnail_bytes / 1e6:>7,.1f} MB  of thumbnails, for isomix serve")
     smoothed = {name for name in report.dropped_columns if name.removesuffix("_plain").endswith("_smoothed")}

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-MODEL_NAMES = "embedded, hf:<hub id or folder>, openclip:<name>/<tag>, or a model folder"
+MODEL_NAMES = (
+    "embedded, a short name (clip-b32, clip-l14, siglip2-b16 ...; isomix doctor lists them), hf:<hub id or folder>, "
+    "openclip:<name>/<tag>, or a model folder"
+)
 SEVERAL = "May be repeated."
 
 
@@ -95,7 +98,9 @@ ListRoot = Annotated[
     Path | None, typer.Option("--root", help="Where relative paths of a list start.", show_default="its folder")
 ]
 KeepFeatures = Annotated[bool, typer.Option("--keep-features", help="Keep pre-projection features too.")]
-KeepVanished = Annotated[bool, typer.Option("--keep-vanished", help="Keep rows whose file is gone.")]
+KeepVanished = Annotated[
+    bool, typer.Option("--keep-vanished", help="Keep rows of files that the source no longer has.")
+]
 NoThumbnails = Annotated[
     bool, typer.Option("--no-thumbnails", help="Keep no small copies of the pictures for `serve` (some 3 kB each).")
 ]

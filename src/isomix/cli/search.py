@@ -153,7 +153,7 @@ def _table(answer: Answer, width: int) -> Table:
 
 def _draw(answers: list[Answer], model: str, path: Path) -> None:
     from isomix._files import writing
-    from isomix.errors import InputError
+    from isomix.errors import InputError, IsomixError
     from isomix.plotting.sheets import Row, Tile, contact_sheet
 
     rows = []
@@ -171,6 +171,8 @@ def _draw(answers: list[Answer], model: str, path: Path) -> None:
     try:
         with writing(path) as temporary:
             image.save(temporary)
+    except IsomixError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be written ({error}). Name a .png or .jpg file in a folder that exists."

@@ -27,7 +27,8 @@ from isomix.errors import InputError
 from isomix.linalg import normalize_rows
 from isomix.plotting.plots import plot_accuracy, plot_spectrum
 from isomix.spaces import IsoCLIP, NestedTextPCA
-from isomix.spaces.defaults import default_band, fit_isoclip
+from isomix.spaces.defaults import fit_isoclip
+from isomix.spaces.recognition import find_preset
 from isomix.spaces.spectrum import spectrum
 from isomix.store import EmbeddingTable, embed
 
@@ -151,10 +152,8 @@ def run_tour(
     tour = Tour(_settings(encoder, images, template, draws, seed))
     # Many small products: threads cost more than they give, many times as much on busy cores.
     with threadpool_limits(limits=1, user_api="blas"):
-        chosen = default_band(encoder.projectors.source) if band == "preset" else band
-        iso = (
-            None if chosen == "auto" else IsoCLIP(encoder.projectors, chosen).fit()
-        )  # an impossible band is said at once
+        waits = band == "auto" or (band == "preset" and find_preset(encoder.projectors) is None)
+        iso = None if waits else IsoCLIP(encoder.projectors, band).fit()  # an impossible band is said at once
         log(f"text: {len(nouns())} nouns for Text PCA")
         bank = encoder.encode_text([template.replace("{}", noun) for noun in nouns()]).embeddings
         text_pca = NestedTextPCA(projectors=encoder.projectors).fit(bank)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from isomix.errors import ImageError, InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["READING", "image_extensions", "read_file", "read_image"]
+__all__ = ["READING", "image_extensions", "open_regular", "read_file", "read_image"]
 
 READING = {"exif_orientation": "applied", "alpha": "composited on white", "animation": "first frame", "icc": "ignored"}
 """What every picture goes through before an encoder's own preprocessing; part of every encoder's ``preprocessing``."""
@@ -157,11 +158,8 @@ def read_file(path: Path, *, max_megapixels: float) -> bytes:
     ImageError
     """
     try:
-        _check_regular(path.stat())
-        # What was a file a moment ago may be a pipe now, so the descriptor is asked again, and opening never waits.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            size = _check_regular(os.fstat(file.fileno()))
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             # Eight bytes a pixel is the most that a picture needs; a video called .jpg is not read into memory.
             if size > 8e6 * max_megapixels + 16e6:
                 raise ImageError(
@@ -177,15 +175,34 @@ def read_file(path: Path, *, max_megapixels: float) -> bytes:
     return content
 
 
-def _check_regular(status: os.stat_result) -> int:
-    """The size of a regular file."""
+def open_regular(path: Path) -> BufferedReader:
+    """A regular file that is not empty, opened for reading; never waits for a pipe.
+
+    Raises
+    ------
+    ImageError
+        Something else.
+    OSError
+    """
+    _check_regular(path.stat())
+    # What was a file a moment ago may be a pipe now, so the descriptor is asked again, and opening never waits.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _check_regular(os.fstat(file.fileno()))
+    except ImageError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a regular file")
     if status.st_size == 0:
         raise ImageError("empty (0 bytes)")
-    return status.st_size
 
 
 def _decoded(content: bytes, max_megapixels: float) -> Image.Image:

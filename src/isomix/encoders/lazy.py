@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from isomix.errors import FingerprintMismatchError
 from isomix.projectors import Projectors
+from isomix.projectors.model_spec import full_name
 
 if TYPE_CHECKING:
     from isomix.encoders.base import Encoder
@@ -94,7 +95,7 @@ class LazyEncoder:
     def __init__(
         self, spec: str, *, offline: bool = False, device: str | None = None, made_by: MadeBy | None = None
     ) -> None:
-        self.spec, self.offline, self.device, self.made_by = spec, offline, device, made_by
+        self.spec, self.offline, self.device, self.made_by = full_name(spec), offline, device, made_by
 
     @property
     def is_loaded(self) -> bool:

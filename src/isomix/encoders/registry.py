@@ -6,8 +6,7 @@ import importlib
 from typing import Any
 
 from isomix.encoders.base import Encoder
-from isomix.errors import ModelError
-from isomix.projectors.model_spec import parse_spec
+from isomix.projectors.model_spec import parse_spec, unknown_model
 
 __all__ = ["SCHEMES", "load_encoder"]
 
@@ -29,7 +28,8 @@ def load_encoder(
     spec : str
         ``"embedded"``, the small model that comes with isomix (icons, emoji, clip art), or ``"embedded:as-trained"``,
         the same towers with the projectors they were trained with; ``"hf:<hub id or folder>"``, a CLIP, SigLIP or
-        SigLIP 2 of transformers; ``"openclip:<architecture>/<tag>"``, ``"openclip:hf-hub:<hub id>"`` or
+        SigLIP 2 of transformers; a short name such as ``"clip-b32"`` (``isomix.projectors.model_spec.SHORT_NAMES``);
+        ``"openclip:<architecture>/<tag>"``, ``"openclip:hf-hub:<hub id>"`` or
         ``"openclip:local-dir:<folder>"``, a model of open_clip; a folder is read as ``"hf:<folder>"``.
     offline : bool
         Never open a connection.
@@ -51,9 +51,6 @@ def load_encoder(
     """
     scheme, name = parse_spec(spec)
     if scheme not in SCHEMES:
-        known = ", ".join(f"{known!r}" if known == "embedded" else f"'{known}:…'" for known in SCHEMES)
-        raise ModelError(
-            f"{spec!r} is neither a folder nor of a known scheme ({known}). For a hub id, write 'hf:' in front."
-        )
+        raise unknown_model(spec)
     load = importlib.import_module(SCHEMES[scheme]).load
     return load(name, offline=offline, device=device, revision=revision, **options)

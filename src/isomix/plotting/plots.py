@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isomix._extras import require
+from isomix._files import writing
 from isomix.errors import InputError
 from isomix.spaces.bands import Band
 from isomix.spaces.spectrum import Spectrum
@@ -201,12 +202,14 @@ def new_figure(title: str) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as SVG, PNG or PDF by the ending of ``path``; the same figure gives the same bytes.
+    """Write a figure as SVG, PNG or PDF by the ending of ``path``, whole or not at all; the same figure, the same bytes.
 
     Raises
     ------
     InputError
         Another ending, or no such folder.
+    OutputError
+        No room.
     """
     matplotlib = require("matplotlib", "plot", "A plot")
     target = Path(path)
@@ -216,5 +219,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     if not target.parent.is_dir():
         raise InputError(f"{target.parent} is not a folder, so {target.name} cannot be written there. Create it first.")
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}[ending]
-    with matplotlib.rc_context({"svg.hashsalt": "isomix"}):
-        figure.savefig(target, dpi=150, metadata=metadata)
+    with matplotlib.rc_context({"svg.hashsalt": "isomix"}), writing(target) as temporary:
+        figure.savefig(temporary, dpi=150, metadata=metadata)

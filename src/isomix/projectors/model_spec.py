@@ -1,18 +1,32 @@
-"""How a model is named: ``embedded``, ``hf:<hub id or folder>``, ``openclip:<architecture>/<tag>``, or a path.
+"""How a model is named: ``embedded``, a short name, ``hf:<hub id or folder>``, ``openclip:<architecture>/<tag>``, or a path.
 
 Everything that takes a model's name apart does it here.
 """
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from isomix.errors import InputError, ModelError
 
-__all__ = ["SCHEMES", "ModelSpec", "OpenClipName", "parse_spec"]
+__all__ = ["SCHEMES", "SHORT_NAMES", "ModelSpec", "OpenClipName", "full_name", "parse_spec", "unknown_model"]
 
 SCHEMES = ("embedded", "hf", "openclip")
+SHORT_NAMES = {
+    "clip-b32": "hf:openai/clip-vit-base-patch32",
+    "clip-b16": "hf:openai/clip-vit-base-patch16",
+    "clip-l14": "hf:openai/clip-vit-large-patch14",
+    "clip-l14-336": "hf:openai/clip-vit-large-patch14-336",
+    "datacomp-b32": "hf:laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+    "datacomp-b16": "hf:laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+    "siglip-b16": "hf:google/siglip-base-patch16-224",
+    "siglip-so400m": "hf:google/siglip-so400m-patch14-384",
+    "siglip2-b16": "hf:google/siglip2-base-patch16-224",
+    "siglip2-so400m": "hf:google/siglip2-so400m-patch14-384",
+}
+"""The usual models; what is stored names them in full. A folder of such a name is ``./clip-b32``."""
 _OPEN_CLIP_SCHEMAS = ("hf-hub", "local-dir")
 
 
@@ -90,7 +104,7 @@ class OpenClipName(NamedTuple):
 
 
 def parse_spec(spec: str) -> ModelSpec:
-    """Take a model's name apart; an existing folder or file needs no scheme and has ``"hf"``.
+    """Take a model's name apart; a short name is its full one, an existing folder or file needs no scheme and has ``"hf"``.
 
     Raises
     ------
@@ -103,12 +117,38 @@ def parse_spec(spec: str) -> ModelSpec:
     ModelSpec(scheme='hf', name='openai/clip-vit-base-patch32')
     >>> parse_spec("embedded")
     ModelSpec(scheme='embedded', name='')
+    >>> str(parse_spec("clip-l14"))
+    'hf:openai/clip-vit-large-patch14'
     """
     if not isinstance(spec, str) or spec in ("", "hf:", "openclip:"):
         raise InputError(
             f"model: got {spec!r}, expected a string such as 'embedded' or 'hf:openai/clip-vit-base-patch32'."
         )
-    scheme, _, name = spec.partition(":")
+    scheme, _, name = full_name(spec).partition(":")
     if scheme in SCHEMES:
         return ModelSpec(scheme, name)
     return ModelSpec("hf", spec) if Path(spec).expanduser().exists() else ModelSpec(scheme, name)
+
+
+def full_name(spec: str) -> str:
+    """A short name in full; anything else as it is."""
+    return SHORT_NAMES.get(spec, spec)
+
+
+def unknown_model(spec: str) -> ModelError:
+    """The error about a name that is none, with the nearest one that is.
+
+    Examples
+    --------
+    >>> print(unknown_model("clip-b23"))
+    'clip-b23' is no model: no folder or file of that name exists. Did you mean 'clip-b32'? There are 'embedded', short names (clip-b32, clip-b16, clip-l14, clip-l14-336, datacomp-b32, datacomp-b16, siglip-b16, siglip-so400m, siglip2-b16, siglip2-so400m), 'hf:<hub id or folder>' and 'openclip:<name>/<tag>'.
+    """
+    near = get_close_matches(spec.casefold(), ["embedded", *SHORT_NAMES], n=1)
+    hub_id = spec.count("/") == 1 and not spec.startswith((".", "/", "~"))
+    nearest = near[0] if near else f"hf:{spec}" if hub_id else ""
+    return ModelError(
+        f"{spec!r} is no model: no folder or file of that name exists."
+        + (f" Did you mean {nearest!r}?" if nearest else "")
+        + f" There are 'embedded', short names ({', '.join(SHORT_NAMES)}), 'hf:<hub id or folder>' and "
+        "'openclip:<name>/<tag>'."
+    )

@@ -242,7 +242,7 @@ class Projectors:
         Parameters
         ----------
         model : str
-            ``"embedded"``, ``"hf:<folder or hub id>"``, ``"openclip:<architecture>/<tag>"``, ``"openclip:hf-hub:<hub
+            ``"embedded"``, a short name such as ``"clip-b32"``, ``"hf:<folder or hub id>"``, ``"openclip:<architecture>/<tag>"``, ``"openclip:hf-hub:<hub
             id>"``, ``"openclip:local-dir:<folder>"``, or the path of a safetensors file or model folder. A SigLIP has
             no image projector; it is read as its linearisation at the origin.
         offline : bool

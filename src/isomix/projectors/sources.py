@@ -12,7 +12,7 @@ from isomix._safetensors import open_local, shard_of_tensor
 from isomix.errors import ModelError
 from isomix.projectors.checkpoints import projectors_from
 from isomix.projectors.hub import INDEX_FILE, OPEN_CLIP_FILE, WEIGHTS_FILE, cached_file, read_from_hub
-from isomix.projectors.model_spec import ModelSpec, parse_spec
+from isomix.projectors.model_spec import ModelSpec, parse_spec, unknown_model
 from isomix.projectors.projectors import Projectors
 
 __all__ = ["EMBEDDED_PAIRS", "read_projectors"]
@@ -31,10 +31,7 @@ def read_projectors(
     if spec.scheme == "openclip":
         return _read_open_clip(spec, text_only, offline=offline, revision=revision)
     if spec.scheme != "hf":
-        raise ModelError(
-            f"{model!r} is neither a file or folder that exists, nor 'embedded', 'hf:<folder or hub id>' or "
-            "'openclip:…'. For a hub id, write 'hf:' in front."
-        )
+        raise unknown_model(model)
     path, source = spec.path, str(spec)
     if path is None:
         return _read_hub(spec.name, "", source, text_only, offline=offline, revision=revision)

@@ -13,7 +13,7 @@ from isomix.errors import BandError
 from isomix.projectors.model_spec import parse_spec
 from isomix.projectors.side import check_modality
 
-__all__ = ["Band", "check_band", "parse_band", "preset_band", "preset_names"]
+__all__ = ["Band", "check_band", "has_preset", "parse_band", "preset_band", "preset_names"]
 
 
 class Band(NamedTuple):
@@ -115,6 +115,15 @@ def preset_band(backbone: str, modality: str = "image") -> Band:
         f"there is no preset band for {what} ({modality}). Give a band such as '150/50', 'auto', or one of these "
         f"names: {', '.join(preset_names(modality))}."
     )
+
+
+def has_preset(backbone: str, modality: str = "image") -> bool:
+    """Whether there is a preset band for a backbone of this name."""
+    try:
+        preset_band(backbone, modality)
+    except BandError:
+        return False
+    return True
 
 
 def parse_band(band: object) -> Band | str:

@@ -5,28 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from isomix._arrays import Floats
-from isomix.errors import BandError
 from isomix.projectors import Projectors
-from isomix.spaces.bands import preset_band
 from isomix.spaces.gallery_sample import MIN_ROWS
 from isomix.spaces.isoclip import IsoCLIP
+from isomix.spaces.recognition import find_preset
 
-__all__ = ["default_band", "fit_isoclip"]
-
-
-def default_band(backbone: str, modality: str = "image") -> str:
-    """What is taken where no band was asked for: "preset" if the backbone has one, else "auto".
-
-    Examples
-    --------
-    >>> default_band("hf:openai/clip-vit-base-patch32"), default_band("hf:someone/else")
-    ('preset', 'auto')
-    """
-    try:
-        preset_band(backbone, modality)
-    except BandError:
-        return "auto"
-    return "preset"
+__all__ = ["fit_isoclip"]
 
 
 def fit_isoclip(
@@ -34,7 +18,7 @@ def fit_isoclip(
     band: str | tuple[int, int],
     rows: Callable[[], Floats],
     *,
-    backbone: str | None = None,
+    backbone: str = "",
     modality: str = "image",
     compact: bool = True,
 ) -> IsoCLIP:
@@ -57,9 +41,11 @@ def fit_isoclip(
     ------
     BandError, InputError
     """
-    backbone = projectors.source if backbone is None else backbone
-    asked, chosen = band != "preset", default_band(backbone, modality) if band == "preset" else band
-    space = IsoCLIP(projectors, backbone if chosen == "preset" else chosen, modality=modality, compact=compact)
+    asked, chosen = band != "preset", band
+    if not asked:
+        preset = find_preset(projectors, modality, backbone)
+        chosen = "auto" if preset is None else "preset" if preset.by else preset.backbone
+    space = IsoCLIP(projectors, chosen, modality=modality, compact=compact)
     if chosen != "auto":
         return space.fit()
     sample = rows()

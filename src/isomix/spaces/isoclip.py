@@ -19,6 +19,7 @@ from isomix.spaces.band_selection import automatic_band
 from isomix.spaces.bands import Band, check_band, parse_band, preset_band
 from isomix.spaces.base import Space
 from isomix.spaces.operator import FORMS, InterModalOperator
+from isomix.spaces.recognition import find_preset
 
 __all__ = ["IsoCLIP"]
 
@@ -34,7 +35,8 @@ class IsoCLIP(Space):
     projectors : Projectors
         The model's image and text projector. The text projector alone is enough for stored embeddings: see Notes.
     band : str or pair of int, default "preset"
-        Which singular directions to cut. ``"preset"``: the band of the backbone that ``projectors.source`` names.
+        Which singular directions to cut. ``"preset"``: that of the backbone that ``projectors.source`` names or that
+        they are a copy of (:mod:`isomix.spaces.recognition`; a guess by the name in ``config.json`` is warned of).
         ``"150/50"`` or ``(150, 50)``: so many of the largest and of the smallest singular values. ``"auto"``: a prior from
         the spectrum, which stored embeddings confirm or refuse and labels or a bank of sentences move; ``band_evidence_``
         says what decided (:mod:`isomix.spaces.band_selection`).
@@ -57,6 +59,8 @@ class IsoCLIP(Space):
         The (k_top, k_bottom) used.
     band_source_ : {"given", "preset", "labels", "sentences", "embeddings", "spectrum"}
         What decided the band.
+    preset_of_ : str
+        What a copy was recognised as, and by what; empty for anything else.
     band_evidence_ : dict or None
         Of ``band="auto"``: what was decided and why, as a few JSON values; saved with the space.
     directions_ : ndarray of float64, shape (d_in, r - k_top - k_bottom)
@@ -151,6 +155,7 @@ class IsoCLIP(Space):
         self.form_ = operator.form
         # With the identity for the image side, image and text embeddings have the same directions.
         modality = "image" if self.form_ == "text projector alone" else self.modality
+        self.preset_of_ = ""
         self.band_source_, self.band_evidence_, self.band_ = self._resolve_band(operator, X, y, bank)
         kept = self.band_.kept(self.rank_)
         self.directions_ = np.ascontiguousarray(operator.directions(modality)[:, kept])
@@ -166,11 +171,7 @@ class IsoCLIP(Space):
         return self
 
     def _resolve_band(
-        self,
-        operator: InterModalOperator,
-        X: ArrayLike | None,
-        y: ArrayLike | None,
-        bank: ArrayLike | None,
+        self, operator: InterModalOperator, X: ArrayLike | None, y: ArrayLike | None, bank: ArrayLike | None
     ) -> tuple[str, dict[str, Any] | None, Band]:
         band = parse_band(self.band)
         if isinstance(band, Band):
@@ -178,6 +179,10 @@ class IsoCLIP(Space):
         if band == "auto":
             choice = automatic_band(operator, X, y, self.modality, bank)
             return choice.source, choice.to_dict(), choice.band
+        preset = find_preset(self.projectors, self.modality) if band == "preset" else None
+        if preset is not None:
+            self.preset_of_ = preset.recognised(self.projectors.source)
+            return "preset", None, check_band(preset.band, operator.rank)
         name = self.projectors.source if band == "preset" else band
         return "preset", None, check_band(preset_band(name, self.modality), operator.rank)
 
@@ -326,6 +331,7 @@ class IsoCLIP(Space):
             "rank": self.rank_,
             "band_source": self.band_source_,
             "form": self.form_,
+            **({"preset_of": self.preset_of_} if self.preset_of_ else {}),
             **({} if self.band_evidence_ is None else {"band_evidence": self.band_evidence_}),
             **self.projectors.parameters(),
         }
@@ -360,10 +366,7 @@ class IsoCLIP(Space):
         shapes: dict[str, tuple[int | str, ...]] = {
             **Projectors.tensor_shapes(tensors, parameters),
             "singular_values": (int(parameters["rank"]),),
-            "directions": (
-                "d" if stood_in else inner,
-                int(parameters["rank"]) - band.k_top - band.k_bottom,
-            ),
+            "directions": ("d" if stood_in else inner, int(parameters["rank"]) - band.k_top - band.k_bottom),
         }
         if not no_features:
             shapes["feature_operator"] = ("k", inner)
@@ -389,6 +392,7 @@ class IsoCLIP(Space):
         space.offset_ = None
         source = parameters["band_source"]
         space.band_source_ = {"published": "preset"}.get(source, source)
+        space.preset_of_ = str(parameters.get("preset_of", ""))
         space.band_evidence_ = parameters.get("band_evidence")
         space.n_components_, space.n_features_in_ = sizes["k"], sizes["d"]
         return space

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from isomix._arrays import Doubles, as_matrix
-from isomix.errors import BandError, ModelError
+from isomix.errors import ModelError
 from isomix.projectors import Projectors
 from isomix.projectors.side import MODALITIES
-from isomix.spaces.bands import Band, preset_band
+from isomix.spaces.bands import Band
 from isomix.spaces.controls import random_projectors
 from isomix.spaces.operator import InterModalOperator
+from isomix.spaces.recognition import find_preset
 
 __all__ = [
     "Shares",
@@ -184,12 +185,7 @@ def spectrum(pair: Projectors | InterModalOperator, *, seed: int = 0) -> Spectru
     operator = InterModalOperator.of(pair)
     S = operator.S
     R = InterModalOperator(random_projectors(operator.projectors, seed)).S
-    preset = {}
-    for modality in MODALITIES:
-        try:
-            preset[modality] = preset_band(operator.projectors.source, modality)
-        except BandError:
-            continue
+    found = {modality: find_preset(operator.projectors, modality) for modality in MODALITIES}
     return Spectrum(
         singular_values=S,
         rank=len(S),
@@ -199,7 +195,7 @@ def spectrum(pair: Projectors | InterModalOperator, *, seed: int = 0) -> Spectru
         effective_rank=effective_rank(S),
         random_singular_values=R,
         random_top_over_median=float(R[0] / np.median(R)),
-        preset=preset,
+        preset={modality: preset.band for modality, preset in found.items() if preset is not None},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from isomix.store.journal import Journal
 from isomix.store.lance_file import LanceFile, check_table_path
 from isomix.store.ledger import Failure
 from isomix.store.plan import EmbedReport, Plan, content_hash, make_plan
-from isomix.store.scan import Scan, SourceFile, scan
+from isomix.store.scan import Scan, SourceFile, scan_several
 from isomix.store.schema import ANNOTATIONS, TableMetadata, relative_root
 from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.thumbnails import Thumbnails, make_thumbnail
@@ -37,7 +37,7 @@ Progress = Callable[[int, int, int], None]
 
 
 def embed(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     table_path: str | os.PathLike[str],
     encoder: Encoder,
     *,
@@ -56,13 +56,15 @@ def embed(
     """Encode the pictures of a source into a table, or bring the table up to date with its source.
 
     A run that was killed goes on where it stopped when it is started again, and gives the same rows in the same order
-    with the same bytes. On a table that exists, only new and changed files are encoded, rows of vanished files are
-    removed, and unreadable files are tried again only after they have changed.
+    with the same bytes. On a table that exists, only new and changed files are encoded, a moved file keeps its row under
+    its new path, rows of files that the source no longer has are removed, and unreadable files are tried again only after
+    they have changed.
 
     Parameters
     ----------
-    source : path-like
-        Folder, list of paths, CSV, or ``"-"``; see :func:`isomix.store.scan.scan`, also for ``labels`` and ``root``.
+    source : path-like or sequence of path-like
+        Folder, picture, list of paths, CSV, or ``"-"``; see :func:`isomix.store.scan.scan`, also for ``labels`` and
+        ``root``. Of several, the table's root is the folder that they have in common.
     table_path : path-like
         Ends in ``.lance``.
     encoder : Encoder
@@ -74,7 +76,7 @@ def embed(
     keep_features : bool
         Keep pre-projection features too. Decided when the table is made.
     keep_vanished : bool
-        Keep the rows of files that are gone.
+        Keep the rows of files that the source no longer has.
     retry : bool
         Try the files on the ledger again, changed or not.
     overwrite : bool
@@ -104,7 +106,8 @@ def embed(
         # A wrong model is said before a long listing of files.
         goes_on = LanceFile(path).exists() and not overwrite
         table = EmbeddingTable.open(path, encoder) if goes_on else None
-        found = scan(source, labels=labels, root=root)
+        sources = [source] if isinstance(source, str | os.PathLike) else source
+        found = scan_several(sources, labels=labels, root=root)
         report = EmbedReport(
             os.fspath(path), ignored=found.ignored, duplicates=found.duplicates, closed_folders=found.closed_folders
         )
@@ -169,11 +172,11 @@ def _apply(table: EmbeddingTable, plan: Plan, report: EmbedReport, keep_vanished
     elif plan.vanished:
         before = list(table.derived)
         table.delete(plan.vanished)
-        report.removed = len(plan.vanished)
+        report.removed, report.removed_present = len(plan.vanished), len(plan.present)
         report.dropped_columns = [name for name in before if name not in table.derived]
     if plan.update:
         table.update(plan.update)
-        report.touched = len(plan.update)
+        report.touched, report.moved = len(plan.update) - len(plan.moved), len(plan.moved)
     if plan.encode:
         report.dropped_columns += table.drop_derived()
 

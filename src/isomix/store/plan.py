@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from isomix.errors import InputError
+from isomix.encoders.images import open_regular
+from isomix.errors import ImageError, InputError
 from isomix.store.scan import Scan, SourceFile
 from isomix.store.schema import ANNOTATIONS
 from isomix.store.table import EmbeddingTable
@@ -24,11 +25,14 @@ class EmbedReport:
     table : str
     rows : int
         Rows of the table afterwards.
-    added, changed, touched, removed, unchanged : int
-        New files; files with other bytes, encoded again; files with only another date or annotation; rows whose file is
-        gone; the rest.
+    added, changed, touched, moved, removed, unchanged : int
+        New files; files with other bytes, encoded again; files with only another date or annotation; files whose bytes
+        had a row under a path that is gone, which keeps its place and its vectors; rows whose file is no longer in the
+        source; the rest.
+    removed_present : int
+        Rows among those removed whose file is still there: the source, a shorter list, no longer names it.
     vanished_kept : int
-        Rows whose file is gone and that were kept.
+        Rows whose file is no longer in the source and that were kept.
     failed : int
         Files that could not be read in this run.
     known_failures : int
@@ -51,7 +55,9 @@ class EmbedReport:
     added: int = 0
     changed: int = 0
     touched: int = 0
+    moved: int = 0
     removed: int = 0
+    removed_present: int = 0
     unchanged: int = 0
     vanished_kept: int = 0
     failed: int = 0
@@ -85,8 +91,12 @@ class Plan:
         Ids among them that have a row already.
     update : dict
         Id → scalar columns that changed although the picture did not.
+    moved : set of str
+        Ids among those of ``update`` whose file has another path now.
     vanished : list of str
-        Ids of rows whose file is gone.
+        Ids of rows whose file is no longer in the source.
+    present : list of str
+        Ids among them whose file is still there.
     healed : list of str
         Ids on the ledger that no longer belong there.
     """
@@ -94,7 +104,9 @@ class Plan:
     encode: list[SourceFile] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
     update: dict[str, dict[str, Any]] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
     vanished: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
     healed: list[str] = field(default_factory=list)
 
 
@@ -128,10 +140,13 @@ def make_plan(table: EmbeddingTable, found: Scan, report: EmbedReport, keep_vani
         present += file.size is not None
         _compare(file, row, plan, report)
     closed = tuple(f"{folder}/" for folder in found.closed_folders)
-    gone = [identifier for identifier, row in stored.items() if not row["path"].startswith(closed)]
-    plan.vanished += gone
+    gone = {identifier: row for identifier, row in stored.items() if not row["path"].startswith(closed)}
+    there = {identifier for identifier, row in gone.items() if (table.root / row["path"]).is_file()}
+    plan.present = [identifier for identifier in gone if identifier in there]
+    _find_moved(plan, [row for identifier, row in gone.items() if identifier not in there])
+    plan.vanished += [identifier for identifier in gone if identifier not in plan.moved]
     plan.healed += [identifier for identifier, row in failed.items() if not row["path"].startswith(closed)]
-    if count and not present and len(gone) == len(stored):
+    if count and not present and not plan.moved and len(gone) == len(stored):
         raise InputError(
             f"{found.root} has none of the {count} files of {table.path}; is the drive there? Nothing was changed. "
             "Allow the table to be overwritten if this is meant."
@@ -154,6 +169,31 @@ def _compare(file: SourceFile, row: Mapping[str, Any], plan: Plan, report: Embed
         report.unchanged += 1
 
 
+def _find_moved(plan: Plan, gone: Sequence[Mapping[str, Any]]) -> None:
+    """Give the rows of files that are gone to new files of the same bytes, one row a file, in the order of both."""
+    waiting: dict[tuple[int, str], list[str]] = {}
+    for row in reversed(gone):
+        waiting.setdefault((row["size"], row["content_hash"]), []).append(row["id"])
+    sizes = {size for size, _ in waiting}
+    left = []
+    for file in plan.encode:
+        rows = None
+        if file.id not in plan.replaced and not file.problem and file.size in sizes:
+            rows = waiting.get((file.size, _hash_file(file)))
+        if not rows:
+            left.append(file)
+            continue
+        identifier = rows.pop()
+        plan.moved.add(identifier)
+        plan.update[identifier] = {
+            "id": file.id,
+            "path": file.path,
+            "mtime_ns": file.mtime_ns,
+            **{name: file.annotations.get(name) for name in ANNOTATIONS},
+        }
+    plan.encode = left
+
+
 def content_hash(content: bytes) -> str:
     """BLAKE2b-256 of a file's bytes, in hexadecimal."""
     return hashlib.blake2b(content, digest_size=32).hexdigest()
@@ -161,7 +201,7 @@ def content_hash(content: bytes) -> str:
 
 def _hash_file(file: SourceFile) -> str:
     try:
-        with file.location.open("rb") as stream:
+        with open_regular(file.location) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
-    except OSError:
+    except (OSError, ImageError):
         return ""

@@ -17,7 +17,17 @@ from isomix.encoders.images import image_extensions
 from isomix.errors import InputError
 from isomix.store.schema import ANNOTATIONS
 
-__all__ = ["PATH_COLUMNS", "Scan", "SourceFile", "csv_reader", "first_pictures", "row_id", "scan", "source_file"]
+__all__ = [
+    "PATH_COLUMNS",
+    "Scan",
+    "SourceFile",
+    "csv_reader",
+    "first_pictures",
+    "row_id",
+    "scan",
+    "scan_several",
+    "source_file",
+]
 
 PATH_COLUMNS = ("path", "image_path", "filepath", "image")
 CAPTION_COLUMNS = ("caption", "title")
@@ -120,6 +130,52 @@ def scan(
         raise InputError(f"{path} does not exist. Expected a folder, a list of paths, a CSV file, or '-'.")
     if labels is not None:
         found.files = [_labelled(file) for file in found.files]
+    return found
+
+
+def scan_several(
+    sources: Sequence[str | os.PathLike[str]], *, labels: str | None = None, root: str | os.PathLike[str] | None = None
+) -> Scan:
+    """List the files of several sources as one, in their order; the root is the folder that they have in common.
+
+    A label is the first folder below the source that a file comes from. The same sources give the same root: with
+    others, a table that exists is refused, and not made anew.
+
+    Parameters
+    ----------
+    sources : sequence of path-like
+        One at least; each as for :func:`scan`.
+    labels, root
+        As for :func:`scan`.
+
+    Raises
+    ------
+    InputError
+        As :func:`scan`; no source, or sources without a folder in common.
+    """
+    if isinstance(sources, str | os.PathLike) or not sources:
+        raise InputError(f"sources: got {sources!r}, expected a list of one source at least.")
+    if len(sources) == 1:
+        return scan(sources[0], labels=labels, root=root)
+    if root is not None:
+        raise InputError("root is for one list of paths, and there are several sources. Leave it out.")
+    scans = [scan(source, labels=labels) for source in sources]
+    try:
+        common = Path(os.path.commonpath([each.root for each in scans]))
+    except ValueError as error:  # drives of Windows
+        raise InputError(f"the sources have no folder in common ({error}). Make a table of each.") from error
+    found = Scan(common, ignored=sum(each.ignored for each in scans))
+    seen: set[str] = set()
+    for each in scans:
+        for file in each.files:
+            placed = source_file(common, _relative(common, os.fspath(file.location)), file.annotations)
+            if placed.id in seen:
+                found.duplicates.append(placed.path)
+            else:
+                seen.add(placed.id)
+                found.files.append(placed)
+        found.duplicates += [_relative(common, os.fspath(each.root / path)) for path in each.duplicates]
+        found.closed_folders += [_relative(common, os.fspath(each.root / folder)) for folder in each.closed_folders]
     return found
 
 

@@ -91,29 +91,28 @@ class TableSpaces:
         problem = self._no_isoclip()
         return ("plain", problem) if problem else ("isoclip", self.note("isoclip"))
 
-    @cached_property
-    def _has_preset(self) -> bool:
-        from isomix.spaces.defaults import default_band
-
-        return default_band(self.table.metadata.model) == "preset"
-
     def _no_isoclip(self) -> str:
         """Why image queries stay in the plain space by default; empty when they do not."""
-        if self.band != "preset" or self._has_preset:
+        from isomix.spaces.bands import has_preset
+
+        if self.band != "preset" or has_preset(self.table.metadata.model):
             return ""
         none = "there is no preset band for this model"
         try:
-            band = self.isoclip.band_
+            fitted = self.isoclip
         except (ModelError, MissingExtraError) as error:
             return f"{none}, and its projectors cannot be read for an automatic one ({error})"
-        return "" if band != (0, 0) else f"{none}, and the automatic one cuts nothing"
+        plain = fitted.band_source_ != "preset" and fitted.band_ == (0, 0)
+        return f"{none}, and the automatic one cuts nothing" if plain else ""
 
     def note(self, name: str) -> str:
         """Band or width of a space, in words."""
         if name == "isoclip":
             source = self.isoclip.band_source_
             chosen = source if self.isoclip.band_evidence_ is None else f"automatic, from the {source}"
-            if self.band == "preset" and not self._has_preset:
+            if self.isoclip.preset_of_:
+                chosen = f"preset of {self.isoclip.preset_of_}"
+            elif self.band == "preset" and source != "preset":
                 chosen = f"no preset, so {chosen}"
             made_from = "" if self.isoclip.form_ == "exact" else f", from the {self.isoclip.form_}"
             return f"{self.isoclip.band_.words(self.isoclip.rank_)}, {chosen}{made_from}"

@@ -6,6 +6,7 @@ killed process lose nothing; of two lines about one thing the later one holds. T
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -187,7 +188,9 @@ class SideFile:
                 # One write at the end of the file is whole even beside that of another process.
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
                 try:
-                    os.write(descriptor, text.encode())
+                    content = text.encode()
+                    if os.write(descriptor, content) < len(content):  # a part of it had room
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 finally:
                     os.close(descriptor)
             except OSError as error:

@@ -149,6 +149,10 @@ class Thumbnails:
         return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'thumbnail'").fetchone() is not None
 
     def _error(self, verb: str, error: sqlite3.Error) -> TableError:
-        return TableError(
-            f"{self.path} could not be {verb}: {error}. It holds thumbnails only: delete it, and they are made again."
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        cure = (
+            "Make room, and run the same command again"
+            if full
+            else "It holds thumbnails only: delete it, and they are made again"
         )
+        return TableError(f"{self.path} could not be {verb}: {error}. {cure}.")

@@ -1,7 +1,7 @@
 """Layouts of stored embeddings: found by what is at a path, read and written block by block.
 
 Readable: ``.npy``, a folder of ``.npy``, a clip-retrieval folder, ``.parquet`` or a folder of it, ``.npz``,
-``.safetensors``, ``.fvecs``, a flat faiss index, and an embedding table of isomix.
+``.safetensors``, ``.fvecs``, a faiss index that is flat (also under ids or an HNSW graph), and an embedding table of isomix.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 SUPPORTED = (
     ".npy, a folder of .npy files, a clip-retrieval folder (img_emb/, metadata/), .parquet or a folder of it, .npz, "
-    ".safetensors, .fvecs, a flat faiss index (.index, .faiss), an isomix table (.lance)"
+    ".safetensors, .fvecs, a flat or HNSW faiss index, also with ids (.index, .faiss), an isomix table (.lance)"
 )
 _FILES: dict[str, Callable[[Path, str | None], Source]] = {
     ".npy": arrays.open_npy,
@@ -126,6 +126,14 @@ def lost_columns(target: Path, source: Source) -> list[str]:
     return [name for name in source.other_arrays if name not in source.other_columns]
 
 
+def _beside(source: Source, final: Path) -> bool:
+    """Whether columns of a source stand beside a target that holds none; a faiss index holds the ids of another one."""
+    inside = (
+        ["id"] if isinstance(source, FaissSource) and source.has_ids and _WRITERS[final.suffix] is write_faiss else []
+    )
+    return source.other_columns not in ([], inside)
+
+
 def write_embeddings(path: Path, final: Path, pairs: Pairs, job: Job) -> None:
     """Write vectors at ``path``, in the layout that the name ``final`` asks for.
 
@@ -134,7 +142,7 @@ def write_embeddings(path: Path, final: Path, pairs: Pairs, job: Job) -> None:
     """
     if final.suffix == ".lance":
         write_table(path, final, pairs, job)
-    elif final.suffix == ".parquet" or (final.suffix and not job.source.other_fields):
+    elif final.suffix == ".parquet" or (final.suffix and not _beside(job.source, final)):
         _WRITERS[final.suffix](path, pairs, job)
     elif final.suffix:
         with with_rows_file(final, path, pairs, list(job.source.other_fields)) as passing:
