@@ -163,9 +163,9 @@ def test_every_classifier_says_what_it_chose(problem: Problem) -> None:
     X, y, T, _ = problem
     both = {"alpha", "sharpness"}
     expected: dict[str, set[str]] = {
-        "zero-shot": set(), "nearest-class-mean": set(), "lda": set(), "mixed-prototypes": {"mixing_weight"},
-        "text-aligned-prototypes": {"mixing_weight", "n_directions"}, "gda": {"alpha"}, "timo": {"alpha", "gamma"},
-        "project-and-mix": {"mixing_weight", "n_directions", "ensemble_weight"}, "tip-adapter": both, "ape": both,
+        "zero-shot": set(), "nearest-class-mean": set(), "lda": set(), "mixed-prototypes": {"mixing_weight", "untrusted_texts"},
+        "text-aligned-prototypes": {"mixing_weight", "n_directions", "untrusted_texts"}, "gda": {"alpha"}, "timo": {"alpha", "gamma"},
+        "project-and-mix": {"mixing_weight", "n_directions", "ensemble_weight", "untrusted_texts"}, "tip-adapter": both, "ape": both,
         "proker": both, "proto-clip": {"mixing_weight", "sharpness"},
     }  # fmt: skip
     assert {method: set(cls().fit(X, y, text=T).weights_) for method, cls in CLASSIFIERS.items()} == expected

@@ -68,7 +68,7 @@ class PrototypeCosine(Term):
     mu_c is the mean image, t_c the text, and P the projector on the first k principal directions of the texts, or the identity.
     A mixing weight that is chosen is a = K / (K + kappa) for K shots a class: the text counts for kappa shots. With it is chosen
     which texts are trusted (:mod:`isomix.fewshot.text_trust`): where one is not, t_c is the direction of the mean of the others,
-    with an offset. Without any text, or one that is trusted, a is 1, and nothing is projected.
+    with an offset. Without any text a is 1, and nothing is projected; with none that is trusted a is 1, and at one shot nothing is projected.
 
     Parameters
     ----------
@@ -246,13 +246,13 @@ class PrototypeCosine(Term):
 
     def _n_directions(self) -> Parameter:
         k = self.asked_directions
-        if self.directions is None or (k is None and self._trusts_none):
+        if self.directions is None:
             return Parameter("n_directions", 0)
         whole = len(self.directions.vectors)
         if k is None:
             rank = self.directions.effective
             grid = [max(int(min(rank * factor, whole)), 1) for factor in DIRECTIONS_GRID]
-            if self._untrusted_texts().start:  # what the texts span is not trusted, either
+            if self._untrusted_texts().start:  # what they span may still be where the classes differ
                 return Parameter("n_directions", 0, [0, *grid])
             return Parameter("n_directions", rank, grid)
         if k > whole:

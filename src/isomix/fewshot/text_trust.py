@@ -34,7 +34,7 @@ LEAST_MEAN, LEAST_VARIANCE = 1.5, 1.0
 PRIOR_SHARE = (4.0, 1.0)
 """Beta prior of the share of useful texts."""
 STEPS = 50
-JUDGED_SHOTS = 256
+JUDGED_SHOTS = 128
 OFFSETS = np.arange(0.0, 5.1, 0.5)
 
 
@@ -50,11 +50,14 @@ class Reliability(NamedTuple):
         useless text; 2.5 to 5 in the mean for CLIP's.
     deviation : float
         Of the unmatched similarities.
+    similarities : ndarray, shape (m, C)
+        Of at most 128 classes, evenly spaced, with every text.
     """
 
     posterior: Doubles
     z: Doubles
     deviation: float
+    similarities: Floats
 
 
 class TextTrust(NamedTuple):
@@ -88,29 +91,28 @@ class MendedTexts(NamedTuple):
     trusted: Mask
 
 
-def similarities(means: Doubles, texts: Doubles) -> Floats:
-    """Cosines (C, C) of class means with class texts."""
-    return np.asarray(normalize_rows(means).astype(np.float32) @ texts.T.astype(np.float32))
-
-
-def reliability(S: Floats) -> Reliability:
+def reliability(u: Doubles, texts: Doubles) -> Reliability:
     """Which texts belong to their class.
 
-    D is S less what a class has with any text and a text with any class (its row and column means over the unmatched), and
+    D is S = u Tᵀ less what a class has with any text and a text with any class (its row and column means over the unmatched), and
     z_c = D_cc / sd(D, c ≠ t). The z are a mixture of N(0, 1), the useless, and N(mu, v), the useful: expectation-maximisation.
 
     Parameters
     ----------
-    S : ndarray, shape (C, C)
-        Cosines of class means (at one shot, the shots) with class texts, at least three classes.
+    u, texts : ndarray, shape (C, d)
+        Unit class means (at one shot, the shots) and unit texts of at least three classes. The deviation, one number, is
+        that of at most 128 rows of S, evenly spaced.
     """
-    C, own = len(S), np.diag(S).astype(np.float64)
-    rows = (S.sum(axis=1, dtype=np.float64) - own) / (C - 1)
-    columns = (S.sum(axis=0, dtype=np.float64) - own) / (C - 1)
-    D = S - (rows[:, None] + (columns - rows.mean())).astype(S.dtype)
-    matched = np.diag(D).astype(np.float64)
-    unmatched = max(float(np.einsum("ij,ij->", D, D, dtype=np.float64)) - float(matched @ matched), 0.0)
-    deviation = max(float(np.sqrt(unmatched / ((C - 1) ** 2 - C))), 1e-12)
+    C, rows = len(u), _evenly(len(u))
+    S = u[rows].astype(np.float32) @ texts.T.astype(np.float32)
+    own = np.einsum("ij,ij->i", u, texts)
+    of_class = (u @ texts.sum(axis=0) - own) / (C - 1)
+    of_text = (texts @ u.sum(axis=0) - own) / (C - 1) - of_class.mean()
+    D = S - (of_class[rows, None] + of_text).astype(S.dtype)
+    matched = own - of_class - of_text
+    unmatched = float(np.einsum("ij,ij->", D, D, dtype=np.float64)) - float(matched[rows] @ matched[rows])
+    freedom = ((C - 1) ** 2 - C) * len(rows) / C
+    deviation = max(float(np.sqrt(max(unmatched, 0.0) / freedom)), 1e-12)
     z = matched / deviation
     mu, v, share = USEFUL_MEAN, USEFUL_VARIANCE, PRIOR_SHARE[0] / sum(PRIOR_SHARE)
     for _ in range(STEPS):
@@ -122,7 +124,7 @@ def reliability(S: Floats) -> Reliability:
         v = float(q @ (z - mu) ** 2 + PRIOR_CLASSES * USEFUL_VARIANCE) / (q.sum() + PRIOR_CLASSES)
         v = max(v, LEAST_VARIANCE)
         share = float((q.sum() + PRIOR_SHARE[0]) / (C + sum(PRIOR_SHARE)))
-    return Reliability(q, z, deviation)
+    return Reliability(q, z, deviation, S)
 
 
 def text_trust(means: Doubles, texts: Doubles, logit_scale: float) -> TextTrust:
@@ -146,22 +148,21 @@ def text_trust(means: Doubles, texts: Doubles, logit_scale: float) -> TextTrust:
     kappa = DISTANT_SHOTS / max(1.0 - nearest_rival(means), LEAST_DISTANCE)
     if C < FEWEST_CLASSES:
         return TextTrust(kappa, 0)
-    S = similarities(means, texts)
-    found = reliability(S)
+    found = reliability(_unit(means), texts)
     useful = found.posterior > 0.5
     if found.z.mean() < USELESS or not useful.any():
         return TextTrust(kappa, C)
-    temperature, _ = log_loss_temperature(logit_scale * S)
+    temperature, _ = log_loss_temperature(logit_scale * found.similarities, _evenly(C))
     if temperature < OVERCONFIDENT or useful.all():
         return TextTrust(kappa / max(temperature, 1.0), 0)
     untrusted = int(C - useful.sum())
-    return TextTrust(kappa / max(mended_offset(S, useful, found.deviation, logit_scale)[1], 1.0), untrusted)
+    return TextTrust(kappa / max(mended_offset(found, useful, logit_scale)[1], 1.0), untrusted)
 
 
 def nearest_rival(means: Doubles) -> float:
     """Mean over the classes of the largest product with the mean of another class; 0 for a single class.
 
-    Of at most 256 classes, evenly spaced.
+    Of at most 128 classes, evenly spaced.
     """
     rows = _evenly(len(means))
     products = means[rows].astype(np.float32) @ means.T.astype(np.float32)
@@ -169,22 +170,27 @@ def nearest_rival(means: Doubles) -> float:
     return float(products.max(axis=1).mean())
 
 
+def _unit(means: Doubles) -> Doubles:
+    return np.asarray(normalize_rows(means, "class means"), np.float64)
+
+
 def _evenly(n: int) -> Indices:
     return np.arange(n)[:: 1 + (n - 1) // JUDGED_SHOTS]
 
 
-def mended_offset(S: Floats, useful: Mask, deviation: float, logit_scale: float) -> tuple[float, float]:
+def mended_offset(found: Reliability, useful: Mask, logit_scale: float) -> tuple[float, float]:
     """The offset of classes without a trusted text, over the mean of the others' text logits, and the temperature with it.
 
     Both with the least log-loss of the shots; the offset from 0 to 5 deviations of the unmatched.
     """
+    S, rows = found.similarities, _evenly(len(useful))
     replaced = np.where(useful, S, S[:, useful].mean(axis=1, keepdims=True))
-    found = []
-    for offset in OFFSETS * deviation:
+    tried = []
+    for offset in OFFSETS * found.deviation:
         logits = logit_scale * (replaced + np.where(useful, 0.0, offset).astype(S.dtype))
-        temperature, loss = log_loss_temperature(logits)
-        found.append((loss, float(offset), temperature))
-    _, offset, temperature = min(found)
+        temperature, loss = log_loss_temperature(logits, rows)
+        tried.append((loss, float(offset), temperature))
+    _, offset, temperature = min(tried)
     return offset, temperature
 
 
@@ -206,33 +212,31 @@ def mend(means: Doubles, texts: Doubles, known: Indices, untrusted: int, logit_s
         if untrusted:
             trusted[known] = False
         return MendedTexts(texts, np.zeros(len(texts)), trusted)
-    S = similarities(means[known], texts[known])
-    found = reliability(S)
+    u = _unit(means[known])
+    found = reliability(u, texts[known])
     trusted[known[np.argsort(found.z, kind="stable")[:untrusted]]] = False
-    offset, _ = mended_offset(S, trusted[known], found.deviation, logit_scale)
+    offset, _ = mended_offset(found, trusted[known], logit_scale)
     g = texts[known][trusted[known]].mean(axis=0)
     length = float(np.linalg.norm(g))
     direction = g / max(length, 1e-12)
     # x·g + offset, written with the direction of g; the difference is a constant for all but a few per cent.
-    shift = offset - (1.0 - length) * float((normalize_rows(means[known]) @ direction).mean())
+    shift = offset - (1.0 - length) * float((u @ direction).mean())
     return MendedTexts(np.where(trusted[:, None], texts, direction), np.where(trusted, 0.0, shift), trusted)
 
 
-def log_loss_temperature(logits: Floats) -> tuple[float, float]:
-    """T with the least mean log-loss of softmax(logits / T), row c being a shot of class c, plus (log T)² / 2 n; and that loss.
+def log_loss_temperature(logits: Floats, y: Indices) -> tuple[float, float]:
+    """T with the least mean log-loss of softmax(logits / T) for the labels y (n,), plus (log T)² / 2 n; and that loss.
 
     The prior is worth one shot. Not labels that count as right with probability (n + 1) / (n + 2) as for calibration: with six
-    shots that alone makes every T larger than 1.5. At most 256 rows, evenly spaced, are looked at.
+    shots that alone makes every T larger than 1.5.
     """
-    rows = _evenly(len(logits))
-    some = logits[rows]
-    some -= some.max(axis=1, keepdims=True)
-    own = float(some[np.arange(len(rows)), rows].mean())
+    some = logits - logits.max(axis=1, keepdims=True)
+    own = float(some[np.arange(len(y)), y].mean())
 
     def loss(log_t: float) -> float:
         inverse = some.dtype.type(np.exp(-log_t))
         normaliser = np.log(np.exp(some * inverse).sum(axis=1, dtype=np.float64)).mean()
-        return float(normaliser - inverse * own + 0.5 * log_t**2 / len(rows))
+        return float(normaliser - inverse * own + 0.5 * log_t**2 / len(y))
 
     found = minimize_scalar(loss, bounds=(-1.0, 7.0), method="bounded", options={"xatol": 0.02})
     return float(np.exp(found.x)), float(found.fun)
