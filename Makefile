@@ -98,6 +98,7 @@ study: setup  ## the experiments behind docs/: automatic bands, and weights from
 	$(BIN)/python studies/bands.py
 	$(BIN)/python studies/fewshot.py
 	$(BIN)/python studies/calibration.py
+	$(BIN)/python studies/text_trust.py
 	$(BIN)/python studies/smoothing.py
 	$(BIN)/python studies/bank.py
 

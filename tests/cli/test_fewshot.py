@@ -79,6 +79,23 @@ def test_fit_json_and_names(cli, shots, tmp_path):
     assert set(summary["weights"]) >= {"mixing_weight", "ensemble_weight"}
 
 
+def test_names_that_the_pictures_contradict_are_said(cli, shots, tmp_path):
+    """Every name moved on by one class."""
+    moved = zip(CONCEPTS, [*CONCEPTS[1:], CONCEPTS[0]], strict=True)
+    lines = ["label,name", *(f"{label},{name}" for label, name in moved)]
+    (tmp_path / "names.csv").write_text("\n".join(lines), encoding="utf-8")
+    words = ("fit", shots / "shots", "-o", tmp_path / "m.safetensors", "--names", tmp_path / "names.csv", "--folds", 0)
+    printed = " ".join(cli(*words).out.split())
+    assert (
+        f"texts of 4 of 4 classes are not trusted, their pictures look like other names: {', '.join(CONCEPTS)}"
+        in printed
+    )
+    summary = json.loads(cli(*words, "--overwrite", "--json").out)
+    assert summary["untrusted_texts"] == list(CONCEPTS) and summary["weights"]["mixing_weight"] == 1.0
+    right = json.loads(cli(*words[:4], "--folds", 0, "--overwrite", "--json").out)
+    assert right["untrusted_texts"] == []
+
+
 @pytest.mark.parametrize("method", sorted(CLASSIFIERS))
 def test_every_method_is_calibrated(cli, shots, tmp_path, method):
     """Every method gives calibrated probabilities, says so, and prints what it chose."""

@@ -109,7 +109,8 @@ def test_several_prompts_are_their_normalised_mean(problem: Problem) -> None:
 def test_mixing_weight_grows_with_the_shots(problem: Problem) -> None:
     X, y, T, _ = problem
     one = ProjectAndMix().fit(X[::4], y[::4], text=T)
-    assert one.weight_tier_ == "prior" and one.mixing_weight_ == pytest.approx(1 / 9) and one.ensemble_weight_ == 0
+    assert one.weight_tier_ == "prior" and one.mixing_weight_ == pytest.approx(1 / (1 + one.prior_shots_))
+    assert one.ensemble_weight_ == 0
     clf = ProjectAndMix().fit(X, y, text=T)
     assert clf.weight_tier_ == "leave-one-out" and clf.mixing_weight_ == pytest.approx(4 / (4 + clf.prior_shots_))
     assert 1 <= clf.n_directions_ <= 5
@@ -162,9 +163,9 @@ def test_every_classifier_says_what_it_chose(problem: Problem) -> None:
     X, y, T, _ = problem
     both = {"alpha", "sharpness"}
     expected: dict[str, set[str]] = {
-        "zero-shot": set(), "nearest-class-mean": set(), "lda": set(), "mixed-prototypes": {"mixing_weight"},
-        "text-aligned-prototypes": {"mixing_weight", "n_directions"}, "gda": {"alpha"}, "timo": {"alpha", "gamma"},
-        "project-and-mix": {"mixing_weight", "n_directions", "ensemble_weight"}, "tip-adapter": both, "ape": both,
+        "zero-shot": set(), "nearest-class-mean": set(), "lda": set(), "mixed-prototypes": {"mixing_weight", "untrusted_texts"},
+        "text-aligned-prototypes": {"mixing_weight", "n_directions", "untrusted_texts"}, "gda": {"alpha"}, "timo": {"alpha", "gamma"},
+        "project-and-mix": {"mixing_weight", "n_directions", "ensemble_weight", "untrusted_texts"}, "tip-adapter": both, "ape": both,
         "proker": both, "proto-clip": {"mixing_weight", "sharpness"},
     }  # fmt: skip
     assert {method: set(cls().fit(X, y, text=T).weights_) for method, cls in CLASSIFIERS.items()} == expected
@@ -362,7 +363,9 @@ def test_bad_input(problem: Problem) -> None:
         ("NaN", lambda: ProjectAndMix().fit(np.where(X[3, 3] == X, np.nan, X), y, text=T)),
         ("row 2 is all zeros", lambda: ProjectAndMix().fit(np.where(np.arange(20)[:, None] == 2, 0.0, X), y, text=T)),
         ("span 5 directions", lambda: ProjectAndMix(n_directions=6).fit(X, y, text=T)),
-        ("n_directions", lambda: ProjectAndMix(n_directions=0).fit(X, y, text=T)),
+        ("n_directions", lambda: ProjectAndMix(n_directions=-1).fit(X, y, text=T)),
+        ("untrusted_texts", lambda: ProjectAndMix(untrusted_texts=-1).fit(X, y, text=T)),
+        ("untrusted_texts", lambda: MixedPrototypes(untrusted_texts=0.5).fit(X, y, text=T)),  # type: ignore[arg-type]
         ("mixing_weight", lambda: MixedPrototypes(1.5).fit(X, y, text=T)),
         ("no text to mix", lambda: MixedPrototypes(0.5).fit(X, y)),
         ("ensemble_weight", lambda: ProjectAndMix(ensemble_weight=-1).fit(X, y, text=T)),

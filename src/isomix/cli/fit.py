@@ -185,10 +185,17 @@ def _summary(classifier: Any, read: Any, validation: CrossValidation | None, out
         "classes": {label: int(count) for label, count in counts.items()},
         "weights": classifier.weights_,
         "weight_tier": classifier.weight_tier_,
+        "untrusted_texts": _untrusted(classifier),
         "calibrated": _is_calibrated(classifier),
         "cross_validation": None if validation is None else _named(validation, read.paths),
         "failures": read.failures,
     }
+
+
+def _untrusted(classifier: Any) -> list[str]:
+    """Classes whose text the shots speak against; none for a method that does not ask."""
+    trusted = getattr(classifier, "trusted_texts_", classifier.has_text_)
+    return list(classifier.classes_[classifier.has_text_ & ~trusted].tolist())
 
 
 def _named(validation: CrossValidation, paths: list[str]) -> dict[str, Any]:
@@ -213,6 +220,12 @@ def _report(classifier: Any, read: Any, validation: CrossValidation | None) -> l
     if len(labels) < len(counts):
         lines.append(f"known by name alone: {', '.join(map(str, classifier.classes_[counts == 0]))}")
     lines.append(weights_line(classifier.weight_tier_, classifier.weights_))
+    if untrusted := _untrusted(classifier):
+        more = f" and {len(untrusted) - 5} more" if len(untrusted) > 5 else ""
+        lines.append(
+            f"texts of {len(untrusted)} of {int(classifier.has_text_.sum())} classes are not trusted, their pictures look like "
+            f"other names: {', '.join(map(str, untrusted[:5]))}{more}"
+        )
     lines.append(
         "probabilities: calibrated on shots left out, one at a time"
         if _is_calibrated(classifier)

@@ -35,7 +35,7 @@ def render(tour: Tour) -> Iterator[RenderableType]:
         yield _few_shot(tour)
         yield (
             f"[dim]Accuracy in percent, mean ± standard deviation of {tour.settings['draws']} draws. Weights come from "
-            "the shots alone (leave-one-out; a fixed rule at one shot). LDA needs two shots.[/]"
+            "the shots alone (leave-one-out; at one shot a rule). LDA needs two shots.[/]"
         )
     for reason in tour.skipped:
         yield f"[yellow]skipped[/] {_plain(reason)}"

@@ -186,7 +186,7 @@ class FewShotClassifier(TakesPool, ClassifierMixin, BaseEstimator, ABC):
         logits: HeldOutSum | None = None if held_out is None else self._sum.held_out(held_out)
         parameters = self._sum.parameters(logits)
         # The logit scale was trained for cosines with texts; for pictures alone it says nothing about confidence.
-        halvings = 0 if self.has_text_.any() else 7
+        halvings = 0 if self.has_text_.any() and self._sum.uses_text else 7
         self.weight_tier_ = source_of(parameters, held_out)
         self._use(choose(parameters, logits, held_out, halvings))
         self.temperature_ = temperature(self.calibrate, self.weight_tier_, logits, self._values, held_out)

@@ -114,9 +114,13 @@ class MixedPrototypes(FewShotClassifier):
     ----------
     mixing_weight : float, "shrinkage" or None
         a, from 0 (text) to 1 (images). None: a = K / (K + kappa) for K shots a class (their harmonic mean), with kappa, the
-        number of shots a text is worth, chosen by leave-one-out; 8 at one shot. "shrinkage": bias² / (bias² + variance / K) from
+        number of shots a text is worth, chosen by leave-one-out; at one shot by what the shots say of the texts
+        (:mod:`isomix.fewshot.text_trust`). "shrinkage": bias² / (bias² + variance / K) from
         :func:`isomix.fewshot.shrinkage_report`, without any search. It is the best weight for the squared error, not for
         decisions: on ViT-B/32 embeddings of ImageNet at 4 shots it gives 54 % where leave-one-out gives 65 %.
+    untrusted_texts : int or None
+        In how many classes the text counts as missing, those that it fits worst. None: chosen where the mixing weight is, else
+        0; where it is all of them, a is 1.
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
@@ -127,6 +131,9 @@ class MixedPrototypes(FewShotClassifier):
     mixing_weight_ : float
     prior_shots_ : float
         kappa.
+    untrusted_texts_ : int
+    trusted_texts_ : ndarray of bool, shape (C,)
+        Classes that have text, which is trusted.
     prototypes_ : ndarray, shape (C, d)
     """
 
@@ -136,16 +143,19 @@ class MixedPrototypes(FewShotClassifier):
     def __init__(
         self,
         mixing_weight: float | str | None = None,
+        untrusted_texts: int | None = None,
         *,
         logit_scale: float | None = None,
         calibrate: bool | str = "auto",
     ) -> None:
         self.mixing_weight = mixing_weight
+        self.untrusted_texts = untrusted_texts
         self.logit_scale = logit_scale
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term]:
-        return (PrototypeCosine(support, self.logit_scale_, self.mixing_weight),)
+        mixed = PrototypeCosine(support, self.logit_scale_, self.mixing_weight, untrusted_texts=self.untrusted_texts)
+        return (mixed,)
 
 
 class TextAlignedPrototypes(FewShotClassifier):
@@ -160,7 +170,10 @@ class TextAlignedPrototypes(FewShotClassifier):
     mixing_weight : float, "shrinkage" or None
         As in :class:`MixedPrototypes`.
     n_directions : int or None
-        k. None: chosen by leave-one-out around the effective rank of the texts, which is also the rule at one shot.
+        k. None: chosen by leave-one-out around the effective rank of the texts, which is also the rule at one shot. 0: nothing
+        is projected.
+    untrusted_texts : int or None
+        As in :class:`MixedPrototypes`.
     logit_scale : float, optional
         As in :class:`ZeroShot`.
     calibrate : {"auto", True, False}
@@ -168,10 +181,10 @@ class TextAlignedPrototypes(FewShotClassifier):
 
     Attributes
     ----------
-    mixing_weight_, prior_shots_, prototypes_
+    mixing_weight_, prior_shots_, untrusted_texts_, trusted_texts_, prototypes_
         As in :class:`MixedPrototypes`.
     n_directions_ : int
-        k; 0 where nothing is projected (no text).
+        k; 0 where nothing is projected (no text, or none that is trusted).
     """
 
     method = "text-aligned-prototypes"
@@ -181,18 +194,25 @@ class TextAlignedPrototypes(FewShotClassifier):
         self,
         mixing_weight: float | str | None = None,
         n_directions: int | None = None,
+        untrusted_texts: int | None = None,
         *,
         logit_scale: float | None = None,
         calibrate: bool | str = "auto",
     ) -> None:
         self.mixing_weight = mixing_weight
         self.n_directions = n_directions
+        self.untrusted_texts = untrusted_texts
         self.logit_scale = logit_scale
         self.calibrate = calibrate
 
     def _terms(self, support: Support) -> tuple[Term]:
         aligned = PrototypeCosine(
-            support, self.logit_scale_, self.mixing_weight, projected=True, n_directions=self.n_directions
+            support,
+            self.logit_scale_,
+            self.mixing_weight,
+            projected=True,
+            n_directions=self.n_directions,
+            untrusted_texts=self.untrusted_texts,
         )
         return (aligned,)
 

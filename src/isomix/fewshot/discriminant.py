@@ -19,6 +19,11 @@ from isomix.fewshot.weights import Values
 
 __all__ = ["Discriminant"]
 
+LEAD = 2.0
+"""Weight beside class means, in units of the one at which both differ as much between classes."""
+FEW_SHOTS = 3
+"""Below it, in the mean, that weight is not chosen."""
+
 
 class Discriminant(Term):
     """x·W_c + b_c with W_c = Sigma^-1 mu_c and b_c = -½ mu_cᵀ Sigma^-1 mu_c: Gaussian classes of equal priors.
@@ -35,14 +40,26 @@ class Discriminant(Term):
         See :func:`isomix.fewshot.shrinkage.shrink`.
     space : fitted space or None
         Where ``moments`` and ``means`` live, if not among the embeddings.
+    leads : bool
+        In a sum with terms that know no text: it is expected to weigh twice as much as they do, and at two shots a class it
+        does. Leaving one of two out takes half of a class and half of what the covariance knows of it, by which the
+        discriminant, ahead of the class means wherever it was measured, loses all of its lead.
     """
 
-    def __init__(self, moments: ClassMoments, means: Doubles, shrinkage: str | float, space: Any = None) -> None:
+    uses_text = False
+
+    def __init__(
+        self, moments: ClassMoments, means: Doubles, shrinkage: str | float, space: Any = None, *, leads: bool = False
+    ) -> None:
         check_shrinkage(shrinkage)
         self.moments, self.means, self.shrinkage, self.space = moments, means, shrinkage, space
+        if leads:
+            self.weight_expected = LEAD
+            if moments.total < FEW_SHOTS * np.count_nonzero(moments.counts):
+                self.weight_grid = (LEAD,)
 
     @classmethod
-    def of(cls, support: Support, shrinkage: str | float, space: Any = None) -> Discriminant:
+    def of(cls, support: Support, shrinkage: str | float, space: Any = None, *, leads: bool = False) -> Discriminant:
         """Of the shots, in the space if there is one."""
         moments = support.moments if support.shots.in_space is None else support.shots.in_space
         present = moments.counts > 0
@@ -53,7 +70,7 @@ class Discriminant(Term):
         else:  # classes without pictures: their imputed mean image, moved into the space
             means = moments.means.copy()
             means[~present] = np.asarray(space.transform(support.means[~present]), np.float64)
-        return cls(moments, means, shrinkage, space)
+        return cls(moments, means, shrinkage, space, leads=leads)
 
     @cached_property
     def solved(self) -> Linear:

@@ -188,6 +188,8 @@ class MixedCosines:
         Complete: one row a class. ``texts`` is None without any text.
     directions : ndarray, shape (r, d), or None
         Orthonormal rows; None: prototypes are never projected.
+    offsets : ndarray, shape (C,), optional
+        Added to the cosines with the texts.
     footing : bool
         Only tests, which compare with refits, turn it off.
     """
@@ -200,11 +202,14 @@ class MixedCosines:
         texts: Doubles | None,
         directions: Doubles | None,
         *,
+        offsets: Doubles | None = None,
         footing: bool = True,
     ) -> None:
         self._held_out, self._moments, self._footing = held_out, moments, footing
         dtype = held_out.X.dtype
         self._x_text = None if texts is None else held_out.X @ np.ascontiguousarray(texts.T, dtype)
+        if self._x_text is not None and offsets is not None and offsets.any():
+            self._x_text += offsets.astype(dtype)
         self._plain = self._with_own(
             _Parts(np.asarray(held_out.X, np.float64), means, texts, None, moments.means, np.diag(moments.scatter))
         )

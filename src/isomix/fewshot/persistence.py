@@ -33,6 +33,7 @@ KEPT = ("support_", "support_classes_", "support_weights_")
 # What earlier versions wrote.
 OLD_SOURCES = {"none": "leave-one-out", "few": "few-validation", "full": "validation", "rule": "prior"}
 OLD_NAMES = {"alpha_": "ensemble_weight_"}
+MISSING = {"untrusted_texts_": 0}
 
 
 def save_classifier(classifier: FewShotClassifier, path: str | os.PathLike[str], source: Mapping[str, Any]) -> None:
@@ -154,7 +155,7 @@ def _texts_of(tensors: Mapping[str, NDArray[Any]]) -> ClassTexts:
 
 def _value(learned: Mapping[str, Any], name: str) -> Any:
     key = f"{name}_"
-    value = learned[key if key in learned else OLD_NAMES.get(key, key)]
+    value = (MISSING | dict(learned))[key if key in learned else OLD_NAMES.get(key, key)]
     return float("inf") if value is None else value
 
 

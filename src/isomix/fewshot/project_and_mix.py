@@ -24,10 +24,11 @@ class ProjectAndMix(FewShotClassifier):
     ----------
     mixing_weight : float, "shrinkage" or None
         As in :class:`MixedPrototypes`.
-    n_directions : int or None
+    n_directions, untrusted_texts : int or None
         As in :class:`TextAlignedPrototypes`.
     ensemble_weight : float or None
-        beta. None: chosen by leave-one-out; 0 at one shot, where there is no scatter.
+        beta. None: chosen by leave-one-out; 0 at one shot, where there is no scatter. Without text that can be trusted, at two
+        shots, it is the weight at which the discriminant differs twice as much between classes as the cosines.
     shrinkage : {"kubokawa-srivastava", "ledoit-wolf", "oas"} or float
         Of the covariance; see :func:`isomix.fewshot.shrinkage.shrink`. beta goes with its scale.
     logit_scale : float, optional
@@ -40,7 +41,8 @@ class ProjectAndMix(FewShotClassifier):
 
     Attributes
     ----------
-    mixing_weight_, prior_shots_, n_directions_, ensemble_weight_ : the weights in use
+    mixing_weight_, prior_shots_, n_directions_, ensemble_weight_, untrusted_texts_ : the weights in use
+    trusted_texts_ : ndarray of bool, shape (C,)
     weight_tier_ : str
         Where they come from, see the base class.
     prototypes_ : ndarray, shape (C, d)
@@ -69,6 +71,7 @@ class ProjectAndMix(FewShotClassifier):
         mixing_weight: float | str | None = None,
         n_directions: int | None = None,
         ensemble_weight: float | None = None,
+        untrusted_texts: int | None = None,
         *,
         shrinkage: str | float = "kubokawa-srivastava",
         logit_scale: float | None = None,
@@ -78,6 +81,7 @@ class ProjectAndMix(FewShotClassifier):
         self.mixing_weight = mixing_weight
         self.n_directions = n_directions
         self.ensemble_weight = ensemble_weight
+        self.untrusted_texts = untrusted_texts
         self.shrinkage = shrinkage
         self.logit_scale = logit_scale
         self.space = space
@@ -85,7 +89,12 @@ class ProjectAndMix(FewShotClassifier):
 
     def _terms(self, support: Support) -> tuple[Term | Weighted, ...]:
         aligned = PrototypeCosine(
-            support, self.logit_scale_, self.mixing_weight, projected=True, n_directions=self.n_directions
+            support,
+            self.logit_scale_,
+            self.mixing_weight,
+            projected=True,
+            n_directions=self.n_directions,
+            untrusted_texts=self.untrusted_texts,
         )
-        discriminant = Discriminant.of(support, self.shrinkage, self.space)
+        discriminant = Discriminant.of(support, self.shrinkage, self.space, leads=not aligned.uses_text)
         return (aligned, Weighted("ensemble_weight", self.ensemble_weight, discriminant))

@@ -22,6 +22,11 @@ class Sum:
     def __init__(self, terms: Iterable[Term | Weighted]) -> None:
         self.parts = tuple(Weighted.of(term) for term in terms)
 
+    @property
+    def uses_text(self) -> bool:
+        """Whether any term compares with texts."""
+        return any(part.term.uses_text for part in self.parts)
+
     def notes(self) -> list[str]:
         """What to warn of in ``fit``."""
         return [note for part in self.parts if (note := part.note()) is not None]

@@ -45,10 +45,14 @@ class Term(ABC):
 
     weight_start: ClassVar[float] = 0.0
     """Its weight in a sum where nothing can be held out to choose it by."""
-    weight_grid: ClassVar[tuple[float, ...]] = (0.0, *(2.0**j for j in range(-7, 5)))
+    weight_grid: tuple[float, ...] = (0.0, *(2.0**j for j in range(-7, 5)))
     """Candidate weights, in units of the one at which it differs as much between classes as the terms before it."""
+    weight_expected: float = 0.0
+    """The weight that is to be expected without any data, in the same units."""
     weight_is_surprising: ClassVar[bool] = True
-    """Whether a large weight has to be earned, see :class:`isomix.fewshot.weights.Parameter`."""
+    """Whether a weight far from that has to be earned, see :class:`isomix.fewshot.weights.Parameter`."""
+    uses_text: bool = True
+    """Whether it compares with texts, whose logit scale says something about confidence."""
     spread_rows: ClassVar[int | None] = SAMPLED_ROWS
     """By how many held-out shots, at most, that unit is measured; None: by all."""
 
@@ -143,9 +147,10 @@ class Weighted:
 
     def in_units(self, weight: Parameter, unit: float) -> Parameter:
         """The parameter of the weight with its candidates multiplied by ``unit``."""
+        expected = self.term.weight_expected * unit
 
         def surprise(value: float) -> float:
-            return float(np.log2(1.0 + value / unit) ** 2)
+            return float(np.log2((1.0 + value / unit) / (1.0 + expected / unit)) ** 2)
 
         grid = [unit * factor for factor in weight.grid]
-        return Parameter(weight.name, 0.0, grid, surprise if self.term.weight_is_surprising else None)
+        return Parameter(weight.name, expected, grid, surprise if self.term.weight_is_surprising else None)
