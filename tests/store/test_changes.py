@@ -17,7 +17,8 @@ from isomix.cli import app as app_module
 from isomix.errors import FingerprintMismatchError, InputError, TableError
 from isomix.spaces import IsoCLIP
 from isomix.store import EmbeddingTable, adapt_column, embed, smooth_column
-from isomix.store.changes import delete_rows, ids_where, merge_tables
+from isomix.store.changes import delete_rows, merge_tables
+from isomix.store.filters import ids_where
 from isomix.store.history import compact, drop_name, keep_version, restore_version, versions
 from isomix.store.thumbnails import Thumbnails
 

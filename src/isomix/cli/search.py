@@ -26,7 +26,7 @@ def command(
         typer.Argument(
             metavar="QUERY...",
             help="A picture, a sentence, row:<number>, a row's id or path, or an .npy file of image embeddings of the table's "
-            "model. text: or image: in front says what it is.",
+            "model. text: or image: in front says what it is; + and - between two queries: cat.jpg + 'in snow' - 'indoors'.",
         ),
     ],
     k: options.Hits = 10,
@@ -36,6 +36,7 @@ def command(
     with_self: options.WithSelf = False,
     no_smoothed: options.NoSmoothed = False,
     expand: options.Expand = False,
+    where: options.Where = None,
     as_json: options.AsJson = False,
     paths: options.Paths = False,
     null: options.Null = False,
@@ -64,7 +65,9 @@ def command(
         device=device,
     )
     asked, failures = searcher.read(queries, max_megapixels=max_megapixels)
-    answers = searcher.search(asked, k, space=space.value, with_self=with_self, smooth=not no_smoothed, expand=expand)
+    answers = searcher.search(
+        asked, k, space=space.value, with_self=with_self, smooth=not no_smoothed, expand=expand, where=where
+    )
     if as_json:
         print_json({"table": os.fspath(table), "results": [_as_json(answer) for answer in answers], "failed": failures})
     elif paths or null:

@@ -22,7 +22,7 @@ class Query:
     ----------
     name : str
         As it was given.
-    kind : {"image", "text", "row", "vector"}
+    kind : {"image", "text", "row", "vector", "sum"}
     vector : ndarray, shape (d,)
     file : pathlib.Path or None
         The picture, where there is one.
@@ -31,7 +31,7 @@ class Query:
     """
 
     name: str
-    kind: Literal["image", "text", "row", "vector"]
+    kind: Literal["image", "text", "row", "vector", "sum"]
     vector: Vector
     file: Path | None = None
     row: dict[str, Any] = field(default_factory=dict)

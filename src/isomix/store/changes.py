@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from isomix.errors import InputError, TableError
+from isomix.errors import InputError
+from isomix.store.filters import ids_where
 from isomix.store.journal import Journal
-from isomix.store.lance_file import LanceFile
 from isomix.store.ledger import Failure
 from isomix.store.scan import row_id
 from isomix.store.schema import vector_matrix
 from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.thumbnails import Thumbnails
 
-__all__ = ["ChangeReport", "delete_rows", "ids_where", "merge_tables"]
+__all__ = ["ChangeReport", "delete_rows", "merge_tables"]
 
 ROWS_AT_ONCE = 8192
 
@@ -90,25 +90,6 @@ def delete_rows(
         report.dropped_columns = [name for name in derived if name not in table.derived]
         report.rows, report.removed = table.count, len(ids)
     return report
-
-
-def ids_where(table: EmbeddingTable, condition: str) -> list[str]:
-    """Ids of the rows for which an SQL condition on the columns that are no vectors holds, in the order of the table.
-
-    Raises
-    ------
-    InputError
-        The condition cannot be read, or names a column that is not there.
-    """
-    try:
-        return [str(each) for each in LanceFile(table.path).where(condition, ["id"]).column("id").to_pylist()]
-    except TableError as error:
-        columns = ", ".join(field.name for field in table.schema if not hasattr(field.type, "list_size"))
-        reason = str(error.__cause__ or error).splitlines()[0][:300]
-        raise InputError(
-            f"where: {condition!r} cannot be used ({reason}). Expected an SQL condition on {columns}, for example: "
-            "label = 'cat' AND width > 500"
-        ) from error
 
 
 def _ids_of(table: EmbeddingTable, names: Sequence[str]) -> list[str]:

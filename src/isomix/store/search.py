@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,9 @@ from isomix.errors import InputError, ModalityError
 from isomix.neighbors import search
 from isomix.neighbors.kinship import QUERY_NEIGHBORS
 from isomix.store.answers import Answer, Hit, Query, Vector
+from isomix.store.arithmetic import parse_sums, read_terms
 from isomix.store.bank import Bank
+from isomix.store.filters import RowFilter
 from isomix.store.scan import source_file
 from isomix.store.search_spaces import SPACE_NAMES, TableSpaces
 from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_gone
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SPACE_NAMES", "Answer", "Hit", "Query", "TableSearch"]
 
+WORDED = ("text", "sum")
+"""Queries that are no pictures alone, which neither adapted spaces nor expansion are for."""
 ROW_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -89,14 +93,15 @@ class TableSearch:
         ----------
         names : sequence of str
             ``row:<number>``, a row's id or its path as hits print it, an ``.npy`` file (one query a row), a picture, or a
-            sentence. ``text:`` in front makes anything a sentence, ``image:`` a picture.
+            sentence. ``text:`` in front makes anything a sentence, ``image:`` a picture. ``"+"`` and ``"-"`` as names of their
+            own make one query of those around them (:mod:`isomix.store.arithmetic`).
         max_megapixels : float
             Larger pictures are refused.
 
         Returns
         -------
         queries : list of Query
-            In the order of ``names``.
+            In the order of ``names``; a sum has a place like any other, unless one of its pictures could not be read.
         failures : dict of str to str
             Pictures that could not be read, with the reason.
 
@@ -105,21 +110,23 @@ class TableSearch:
         InputError
             A row, id or file that does not exist, vectors of another width, or an empty sentence.
         """
-        queries: list[Query | tuple[str, Path]] = []
-        for name in names:
-            queries.extend(self._parse(name))
-        pictures = [query for query in queries if isinstance(query, tuple)]
+        sums = parse_sums(names)
+        parsed = [[self._parse(term.name) for term in terms] for terms in sums]
+        pictures = [query for terms in parsed for found in terms for query in found if isinstance(query, tuple)]
         encoded: dict[tuple[str, Path], Query] = {}
         failures: dict[str, str] = {}
         if pictures:
             paths = [path for _, path in pictures]
-            found = self.encoder.encode_image(paths, show_progress_bar=False, max_megapixels=max_megapixels)
-            failures = {pictures[i][0]: reason for i, reason in found.errors.items()}
-            for i in np.flatnonzero(found.ok):
+            encoding = self.encoder.encode_image(paths, show_progress_bar=False, max_megapixels=max_megapixels)
+            failures = {pictures[i][0]: reason for i, reason in encoding.errors.items()}
+            for i in np.flatnonzero(encoding.ok):
                 name, path = pictures[i]
-                encoded[name, path] = Query(name, "image", found.embeddings[i], path, self._row_of(path) or {})
-        read = (encoded.get(query) if isinstance(query, tuple) else query for query in queries)
-        return [query for query in read if query is not None], failures
+                encoded[name, path] = Query(name, "image", encoding.embeddings[i], path, self._row_of(path) or {})
+        queries: list[Query] = []
+        for terms, found in zip(sums, parsed, strict=True):
+            read = [[encoded.get(query) if isinstance(query, tuple) else query for query in each] for each in found]
+            queries += read_terms(terms, read)
+        return queries, failures
 
     def _parse(self, name: str) -> list[Query | tuple[str, Path]]:
         """Queries of one name; a picture that must be encoded stays (name, path)."""
@@ -215,6 +222,7 @@ class TableSearch:
         with_self: bool = False,
         smooth: bool = True,
         expand: bool = False,
+        where: str | None = None,
     ) -> list[Answer]:
         """Find the nearest rows of every query.
 
@@ -234,7 +242,9 @@ class TableSearch:
             Search smoothed rows where the table has them for the space (:func:`isomix.store.smooth_column`): sentences the plain
             rows, averaged over neighbours of an adapted space.
         expand : bool
-            Average each query, but no sentence, with the rows that it finds first, and search again.
+            Average each query, but no sentence and no sum, with the rows that it finds first, and search again.
+        where : str, optional
+            Find only rows for which an SQL condition on the table's columns holds, e.g. ``"label = 'cat' AND width > 500"``.
 
         Returns
         -------
@@ -253,19 +263,20 @@ class TableSearch:
         k = check_integer(k, "k", minimum=1)
         if space not in SPACE_NAMES:
             raise InputError(f"space: got {space!r}, expected one of {', '.join(SPACE_NAMES)}.")
-        places = [(*self._place(query, space), query.kind == "text") for query in queries]
+        only = None if where is None else RowFilter(self.table, where)
+        places = [(*self._place(query, space), query.kind in WORDED and query.kind) for query in queries]
         answers: dict[int, Answer] = {}
         for used in dict.fromkeys(places):
-            name, note, is_text = used
+            name, note, worded = used
             mine = [i for i, place in enumerate(places) if place == used]
-            column, said = self._smoothed(name, is_text) if smooth else (None, "")
+            column, said = self._smoothed(name, worded == "text") if smooth else (None, "")
             vectors = np.stack([queries[i].vector for i in mine])
-            if expand and not is_text:
+            if expand and not worded:
                 own = [queries[i].row.get("id") for i in mine]
-                scores, rows = self._nearest_expanded(vectors, name, column, k + 1, own)
+                scores, rows = self._nearest_expanded(vectors, name, column, k + 1, own, only)
                 said += f", query expanded by its {QUERY_NEIGHBORS} nearest"
             else:
-                scores, rows = self._nearest(vectors, name, column, k + 1)
+                scores, rows = self._nearest(vectors, name, column, k + 1, only)
             note = "; ".join(each for each in (note, said) if each)
             for i, row_scores, row_numbers in zip(mine, scores, rows, strict=True):
                 hits = self._hits(queries[i], row_scores, row_numbers, k, with_self)
@@ -291,25 +302,52 @@ class TableSearch:
                     "similarity. Use the space 'plain', or name a picture ('image:…')."
                 )
             return "plain", ""
+        if query.kind == "sum":
+            if space not in ("auto", "plain"):
+                raise ModalityError(
+                    f"{query.name}: sums of queries are searched in the space 'plain', not in {space!r}."
+                )
+            return "plain", "a sum, in the space of pictures and words"
         if space == "auto":
             return self.spaces.default()
         return space, self.spaces.note(space)
 
     def _nearest(
-        self, vectors: Vector, space: str, smoothed: SmoothedColumn | None, k: int
+        self, vectors: Vector, space: str, smoothed: SmoothedColumn | None, k: int, only: RowFilter | None
     ) -> tuple[Vector, NDArray[np.int64]]:
         if space == "plain":
-            return search(vectors, self.table.iter_embeddings("embedding" if smoothed is None else smoothed.name), k)
+            return self._find(vectors, "embedding" if smoothed is None else smoothed.name, k, only)
         fitted = self.spaces.fitted(space)
         names = [name for name, of in self.table.derived.items() if of.get("fingerprint") == fitted.fingerprint]
         if smoothed is not None:
             names = [smoothed.name]
         if names:
-            return search(fitted.transform(vectors), self.table.iter_embeddings(names[0]), k)
-        return search(fitted.transform(vectors), map(fitted.transform, self.table.iter_embeddings()), k)
+            return self._find(fitted.transform(vectors), names[0], k, only)
+        return self._find(fitted.transform(vectors), "embedding", k, only, fitted.transform)
+
+    def _find(
+        self,
+        vectors: Vector,
+        column: str,
+        k: int,
+        only: RowFilter | None,
+        transform: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> tuple[Vector, NDArray[np.int64]]:
+        """Scores and row numbers of the nearest rows in a column, mapped first where there is ``transform``."""
+        rows = self.table.iter_embeddings(column)
+        if only is not None:
+            rows = only.blocks(rows)
+        scores, found = search(vectors, rows if transform is None else map(transform, rows), k)
+        return scores, found if only is None else only.in_table(found)
 
     def _nearest_expanded(
-        self, vectors: Vector, space: str, smoothed: SmoothedColumn | None, k: int, own: list[str | None]
+        self,
+        vectors: Vector,
+        space: str,
+        smoothed: SmoothedColumn | None,
+        k: int,
+        own: list[str | None],
+        only: RowFilter | None,
     ) -> tuple[Vector, NDArray[np.int64]]:
         if smoothed is None:
             raise InputError(
@@ -317,7 +355,7 @@ class TableSearch:
                 f"isomix adapt {self.table.path} --smooth"
             )
         expanded = expand_in_table(self.table, smoothed, self.spaces.fitted(space), vectors, own)
-        return search(expanded, self.table.iter_embeddings(smoothed.name), k)
+        return self._find(expanded, smoothed.name, k, only)
 
     def _hits(self, query: Query, scores: Vector, numbers: NDArray[np.int64], k: int, with_self: bool) -> list[Hit]:
         found = numbers[numbers >= 0]
