@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isomix._arrays import check_integer
 from isomix._files import check_target
-from isomix.errors import InputError, ModalityError
+from isomix.errors import InputError
 from isomix.store.formats import bring_columns, check_layout, lost_columns, open_embeddings
 from isomix.store.formats.base import Block, Job, Pairs, Source
 from isomix.store.formats.tables import TableSource
-from isomix.store.half import to_half, to_single
 from isomix.store.journal import Journal
+from isomix.store.mapping import BlockMapper, check_compatible
 from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.targets import check_all_read, write_target
 from isomix.store.threads import overlapped
@@ -73,13 +72,8 @@ class AdaptReport:
         return asdict(self)
 
 
-class _Mapped(NamedTuple):
-    vectors: NDArray[Any]
-    skipped: list[int]
-
-
 def adapt(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Source,
     target: str | os.PathLike[str],
     space: Space,
     *,
@@ -98,8 +92,8 @@ def adapt(
 
     Parameters
     ----------
-    source : path-like
-        See :func:`isomix.store.formats.open_embeddings`.
+    source : path-like or Source
+        See :func:`isomix.store.formats.open_embeddings`, and :func:`isomix.store.open_database`.
     target : path-like
         Its ending names the layout; without one it is a folder (of the source's layout if that is one, else of
         clip-retrieval's).
@@ -138,14 +132,17 @@ def adapt(
         raise InputError(f"dtype: got {dtype!r}, expected 'float16', 'float32' or nothing for the source's.")
     final = check_target(target, overwrite=overwrite)
     check_layout(final)
-    opened = open_embeddings(source, column=column, modality=space.modality)
-    if final.exists() and final.samefile(opened.path):
+    if isinstance(source, Source):
+        opened, name = source, str(source.path)
+    else:
+        opened, name = open_embeddings(source, column=column, modality=space.modality), os.fspath(source)
+    if final.exists() and opened.path.exists() and final.samefile(opened.path):
         raise InputError(
             f"{final} is the source itself. Name another target: the plain embeddings are what everything is made from."
         )
-    _check_compatible(opened, space)
+    check_compatible(opened, space)
     report = AdaptReport(
-        os.fspath(source),
+        name,
         os.fspath(target),
         opened.layout,
         opened.rows,
@@ -185,12 +182,12 @@ def adapt_column(
         source = open_embeddings(table_path)
         table = EmbeddingTable.open(table_path)
         check_is_plain(table)
-        _check_compatible(source, space)
+        check_compatible(source, space)
         done = 0
 
         def adapted(inputs: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
             nonlocal done
-            for _, mapped in overlapped(_numbered(inputs), _BlockMapper(space, np.dtype(np.float16))):
+            for _, mapped in overlapped(_numbered(inputs), BlockMapper(space, np.dtype(np.float16))):
                 done += len(mapped.vectors)
                 if progress is not None:
                     progress(done, source.rows)
@@ -204,33 +201,6 @@ def adapt_column(
     )
     report.seconds = time.monotonic() - started
     return report
-
-
-def _check_compatible(source: Source, space: Space) -> None:
-    made_by = source.record.get("space")
-    if made_by:
-        raise InputError(
-            f"{source.path} holds vectors that were adapted already, with {made_by.get('method')!r}. "
-            "Adapt the plain embeddings that they were made from."
-        )
-    if source.rows == 0:
-        raise InputError(f"{source.path} holds no rows. Expected at least one.")
-    if source.width != space.n_features_in_:
-        raise InputError(
-            f"{source.path} holds vectors of width {source.width}, and the space maps width {space.n_features_in_}. "
-            "It was made for another model: name the one that made the vectors."
-        )
-    if source.modality not in (None, space.modality):
-        raise ModalityError(
-            f"{source.path} holds {source.modality} embeddings, and the space is for "
-            f"{space.modality}-{space.modality} similarity. "
-            "Text-to-image search uses plain embeddings on both sides."
-        )
-    if isinstance(source, TableSource):
-        made_for = space.describe()["source"]
-        if "text_projector" in made_for:  # alone, it has no fingerprint to compare
-            source.table.made_by.check_name(made_for["model"])
-        source.table.made_by.check(str(made_for.get("model")), projectors=made_for.get("projectors", ""))
 
 
 def _record(source: Source, report: AdaptReport, dtype: str) -> dict[str, Any]:
@@ -262,83 +232,13 @@ def _mapped(
     progress: Progress | None,
 ) -> Pairs:
     done = 0
-    mapper = _BlockMapper(space, job.dtype, skip_bad)
+    mapper = BlockMapper(space, job.dtype, skip_bad)
     for block, mapped in overlapped(check_all_read(source, source.blocks(rows_per_block)), mapper):
         report.skipped_rows += mapped.skipped
         yield block, mapped.vectors
         done += len(mapped.vectors)
         if progress is not None:
             progress(done, source.rows)
-
-
-class _BlockMapper:
-    """A space applied to blocks, in several threads at once.
-
-    Conversions from and to half precision are this package's own, and each thread keeps the arrays it works in: fresh
-    memory for every block would cost as much as the conversions.
-    """
-
-    def __init__(self, space: Space, dtype: np.dtype[Any], skip_bad: bool = False) -> None:
-        self.space, self.dtype, self.skip_bad = space, dtype, skip_bad
-        self._single = space.affine_map()
-        self._own = threading.local()
-
-    def __call__(self, block: Block) -> _Mapped:
-        """Adapt one block; rows without a direction raise, by their numbers in the whole source, or become NaN."""
-        if not len(block.vectors):
-            return _Mapped(np.empty((0, self.space.n_components_), self.dtype), [])
-        try:
-            return _Mapped(self._transform(block.vectors), [])
-        except InputError:
-            good = self._have_direction(block.vectors)
-            bad = [int(row) for row in np.flatnonzero(~good) + block.start]
-            if not bad:
-                raise
-            if not self.skip_bad:
-                shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
-                raise InputError(
-                    f"rows without a direction (NaN, infinite, all zeros, or zero in the space): {shown}; there may be "
-                    "more further on. They usually stand for pictures that could not be read. Repair them, or skip them "
-                    "(--skip-bad): they become NaN, and no row moves."
-                ) from None
-        vectors = np.full((len(block.vectors), self.space.n_components_), np.nan, self.dtype)
-        if good.any():
-            vectors[good] = self._transform(np.ascontiguousarray(block.vectors[good]))
-        return _Mapped(vectors, bad)
-
-    def _have_direction(self, vectors: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which rows of a block can be mapped; of what is finite and not zero, the space may still send some to zero."""
-        good = np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1)
-        try:
-            self._transform(np.ascontiguousarray(vectors[good]))
-        except InputError:
-            good[good] = [self._has_direction(row) for row in vectors[good]]
-        return good
-
-    def _has_direction(self, row: NDArray[Any]) -> bool:
-        try:
-            self._transform(row[None])
-        except InputError:
-            return False
-        return True
-
-    def _transform(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        if vectors.dtype == np.float64:
-            return self.space.transform(vectors).astype(self.dtype)
-        shape = (len(vectors), self.space.n_components_)
-        if vectors.dtype == np.float16:
-            vectors = to_single(vectors, self._array("single", vectors.shape))
-        if self.dtype == np.float32:
-            return self._single(vectors, out=np.empty(shape, np.float32))
-        return to_half(self._single(vectors, out=self._array("mapped", shape)))
-
-    def _array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """An array of this thread that is used again for every block."""
-        held: NDArray[np.float32] | None = getattr(self._own, name, None)
-        if held is None or len(held) < shape[0]:
-            held = np.empty(shape, np.float32)
-            setattr(self._own, name, held)
-        return held[: shape[0]]
 
 
 def _numbered(arrays: Iterable[NDArray[Any]]) -> Iterator[Block]:

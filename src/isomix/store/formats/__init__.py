@@ -1,7 +1,8 @@
 """Layouts of stored embeddings: found by what is at a path, read and written block by block.
 
 Readable: ``.npy``, a folder of ``.npy``, a clip-retrieval folder, ``.parquet`` or a folder of it, ``.npz``,
-``.safetensors``, ``.fvecs``, a faiss index that is flat (also under ids or an HNSW graph), and an embedding table of isomix.
+``.safetensors``, ``.fvecs``, a faiss index that is flat (also under ids or an HNSW graph), an embedding table of isomix, and
+Lance tables of others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from isomix.errors import InputError, MissingExtraError
 from isomix.store.formats import arrays, folders
 from isomix.store.formats.base import Block, Job, Pairs, Source
 from isomix.store.formats.faiss_index import FaissSource, write_faiss
+from isomix.store.formats.lance_tables import LanceTableSource, is_of_others
 from isomix.store.formats.parquet import ParquetSource, write_parquet, write_parquet_folder
 from isomix.store.formats.rows_file import find_rows_file, with_rows_file
 from isomix.store.formats.tables import TableSource, table_columns, write_table
@@ -27,13 +29,14 @@ __all__ = [
     "bring_columns",
     "check_layout",
     "lost_columns",
+    "names_a_layout",
     "open_embeddings",
     "write_embeddings",
 ]
 
 SUPPORTED = (
     ".npy, a folder of .npy files, a clip-retrieval folder (img_emb/, metadata/), .parquet or a folder of it, .npz, "
-    ".safetensors, .fvecs, a flat or HNSW faiss index, also with ids (.index, .faiss), an isomix table (.lance)"
+    ".safetensors, .fvecs, a flat or HNSW faiss index, also with ids (.index, .faiss), a Lance table (.lance)"
 )
 _FILES: dict[str, Callable[[Path, str | None], Source]] = {
     ".npy": arrays.open_npy,
@@ -89,6 +92,8 @@ def open_embeddings(path: str | os.PathLike[str], *, column: str | None = None, 
 
 def _open_folder(folder: Path, column: str | None, modality: str) -> Source:
     if folder.suffix == ".lance":
+        if is_of_others(folder):
+            return LanceTableSource(folder, column)
         return TableSource(folder, column)
     if folders.is_clip_retrieval(folder):
         return folders.ClipRetrievalSource(folder, modality)
@@ -99,9 +104,14 @@ def _open_folder(folder: Path, column: str | None, modality: str) -> Source:
     raise InputError(f"{folder}: no known layout of embeddings in this folder. Expected one of: {SUPPORTED}.")
 
 
+def names_a_layout(target: Path) -> bool:
+    """Whether the ending of a name is that of a file or table."""
+    return target.suffix in (*_WRITERS, ".lance")
+
+
 def check_layout(target: Path) -> None:
     """Raise :class:`InputError` when no layout goes by the ending of a target's name."""
-    if target.suffix not in (*_WRITERS, ".lance", ""):
+    if target.suffix and not names_a_layout(target):
         raise InputError(f"{target}: no known layout ends in {target.suffix!r}. Expected one of: {SUPPORTED}.")
 
 

@@ -16,7 +16,7 @@ from isomix.errors import FileFormatError, InputError
 from isomix.store.formats.base import Block, Job, Pairs, Source, check_floats, natural_key, reading
 from isomix.store.schema import vector_array, vector_matrix, vector_type
 
-__all__ = ["ParquetSource", "nullable_vectors", "write_parquet", "write_parquet_folder"]
+__all__ = ["ParquetSource", "nullable_vectors", "vector_column", "write_parquet", "write_parquet_folder"]
 
 
 def _arrow(module: str = "pyarrow") -> Any:
@@ -42,7 +42,7 @@ class ParquetSource(Source):
         for file, footer in zip(self._files, footers, strict=True):
             if not footer.schema_arrow.equals(self.schema):
                 raise FileFormatError(f"{file} has other columns than {self._files[0]}. Adapt the files one by one.")
-        self.column = _vector_column(self.path, self.schema, column)
+        self.column = vector_column(self.path, self.schema, column)
         self.other_fields = [field for field in self.schema if field.name != self.column]
         self.rows = sum(footer.metadata.num_rows for footer in footers)
         kind = self.schema.field(self.column).type
@@ -73,7 +73,13 @@ class ParquetSource(Source):
                     start += len(batch)
 
 
-def _vector_column(path: Path, schema: Any, column: str | None) -> str:
+def vector_column(path: Path, schema: Any, column: str | None) -> str:
+    """The column that was named, or the only one of float lists.
+
+    Raises
+    ------
+    InputError
+    """
     pa = _arrow()
     lists = [
         field.name
