@@ -14,11 +14,11 @@ from isomix.cli import options
 
 CLI = Path(options.__file__).parent
 DIFFERENT = {
-    "--column": {"adapt", "convert", "duplicates"},  # of the source, or new; of the source
-    "--images": {"spectrum", "demo"},  # stored embeddings, a folder
+    "--column": {"adapt", "convert", "duplicates", "export sql"},  # of the source, or new; of the source
+    "--images": {"spectrum", "demo", "export sql"},  # stored embeddings, a folder
     "--method": {"fit", "eval retrieval", "eval ncm", "eval fewshot"},  # classifiers, spaces
     "--root": {"embed", "convert", "eval *"},  # of a list of paths, of the data sets
-    "--space": {"search", "adapt"},  # by name, from a file
+    "--space": {"search", "adapt", "export sql"},  # by name, from a file
 }
 """Names that mean two things, by the verbs that have them."""
 
@@ -86,6 +86,7 @@ def test_an_option_has_one_wording(verbs):
     [
         "embed",
         "adapt",
+        "export sql",
         "search",
         "fit",
         "spectrum",

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 def command(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="Table, clip-retrieval folder, .npy, .parquet, a folder of those, .npz, .safetensors, .fvecs, .index."
+            help="Table, clip-retrieval folder, .npy, .parquet, a folder of those, .npz, .safetensors, .fvecs, .index; "
+            "postgresql://user@host/database; http://host:6333/collections/NAME of Qdrant."
         ),
     ],
     output: options.TargetOutput = None,
@@ -30,6 +31,9 @@ def command(
     text_only: options.TextOnly = False,
     no_compact: options.NoCompact = False,
     column: options.Column = None,
+    table: options.DbTable = None,
+    key: options.DbKey = None,
+    dry_run: options.DryRun = False,
     smooth: options.Smooth = False,
     dtype: options.AsDtype = None,
     skip_bad: options.SkipBad = False,
@@ -39,13 +43,27 @@ def command(
 ) -> None:
     """Adapt stored embeddings for image-to-image (or text-to-text) similarity.
 
-    Nothing is encoded again: of the model, only the two projectors are read.
+    Nothing is encoded again: of the model, only the two projectors are read. In a database, -o names a new table or
+    collection beside the source, or a file.
     """
+    from isomix.cli.adapt_database import adapt_in_database
     from isomix.cli.common import ExitCode, fail_usage, log, out, print_json
     from isomix.cli.progress import progress
-    from isomix.store import AdaptReport, SmoothReport, adapt, adapt_column, smooth_column
+    from isomix.cli.spaces import fit_space, kept_by_table, space_of_bank
+    from isomix.store import (
+        AdaptReport,
+        EmbeddingTable,
+        SmoothReport,
+        adapt,
+        adapt_column,
+        open_embeddings,
+        smooth_column,
+    )
+    from isomix.store.databases import is_database
+    from isomix.store.formats.lance_tables import is_of_others
 
-    is_table = source.suffix == ".lance"
+    in_database = is_database(source)
+    is_table = Path(source).suffix == ".lance" and not in_database
     if smooth and (output is not None or not is_table):
         fail_usage("--smooth adds columns to a table: name one (TABLE.lance), and leave -o out.")
     if output is None and not (is_table and (column or smooth)):
@@ -67,14 +85,48 @@ def command(
         fail_usage(
             "say whose embeddings these are with --model, e.g. hf:openai/clip-vit-base-patch32, or give a --space."
         )
-    column_of_vectors = None if output is None else column
+    if in_database:
+        adapt_in_database(
+            source,
+            str(output),
+            lambda rows: (
+                fit_space(rows, str(model), space, band, modality, text_only, not no_compact, offline)
+                if bank is None
+                else space_of_bank(None, model, bank, offline)
+            ),
+            table=table,
+            column=column,
+            key=key,
+            dtype=dtype,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            offline=offline,
+            as_json=as_json,
+        )
+        return
+    if (table, key, dry_run) != (None, None, False):
+        fail_usage("--table, --key and --dry-run are for databases: name one as postgresql://user@host/database.")
+    of_others = is_table and is_of_others(Path(source))
+    if of_others and model is None and space is None and not stored_bank:
+        fail_usage(f"{source} does not say whose embeddings it holds: name the model with --model, or give a --space.")
+    named = None if output is None else column
     fitted: Space | None = None
     if smooth and (model, space, bank, band, text_only) == (None, None, None, "preset", False):
-        fitted = _kept(source)
+        fitted = kept_by_table(Path(source))
     if fitted is None and bank is not None:
-        fitted = _space_of_bank(source if is_table else None, model, bank, offline)
+        fitted = space_of_bank(Path(source) if is_table and not of_others else None, model, bank, offline)
     if fitted is None:
-        fitted = _space(source, column_of_vectors, model, space, band, modality, text_only, not no_compact, offline)
+        fitted = fit_space(
+            lambda: open_embeddings(source, column=named, modality=str(modality)).sample(),
+            EmbeddingTable.open(source).metadata.model if model is None and space is None else str(model),
+            space,
+            band,
+            modality,
+            text_only,
+            not no_compact,
+            offline,
+        )
     try:
         with progress("vectors") as update:
             report: AdaptReport | SmoothReport
@@ -104,84 +156,6 @@ def command(
             out.print(line, markup=False, soft_wrap=True)
     if isinstance(report, AdaptReport) and report.skipped_rows:
         raise typer.Exit(ExitCode.SKIPPED_FILES)
-
-
-def _space(
-    source: Path,
-    column: str | None,
-    model: str | None,
-    saved: Path | None,
-    band: str,
-    modality: str,
-    text_only: bool,
-    compact: bool,
-    offline: bool,
-) -> Space:
-    from isomix.cli.common import log
-    from isomix.spaces import Projectors, load_space
-    from isomix.spaces.defaults import fit_isoclip
-    from isomix.store import EmbeddingTable, open_embeddings
-
-    if saved is not None:
-        return load_space(saved)
-    name = EmbeddingTable.open(source).metadata.model if model is None else model
-    # Without being asked to: where the image head is not one matrix, the text projector alone adapts stored embeddings.
-    projectors = Projectors.from_pretrained(name, offline=offline, text_only=text_only or None)
-    if projectors.image is None and not text_only:
-        log.print(
-            f"{name} has no image projector that is one matrix, so its text projector alone is used",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    space = fit_isoclip(
-        projectors,
-        band,
-        lambda: open_embeddings(source, column=column, modality=str(modality)).sample(),
-        modality=str(modality),
-        compact=compact,
-    )
-    if space.preset_of_:
-        log.print(f"preset band of {space.preset_of_}", markup=False, soft_wrap=True)
-    if band == "preset" and space.band_evidence_ is not None:
-        log.print(
-            f"there is no preset band for {name}, so the automatic one holds, {space.band_}: "
-            f"{space.band_evidence_['why']}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    return space
-
-
-def _kept(table: Path) -> Space | None:
-    """The space that the table was smoothed in before, if it is kept beside it."""
-    from isomix.cli.common import log
-    from isomix.store import EmbeddingTable
-    from isomix.store.bank import kept_space
-
-    kept = kept_space(EmbeddingTable.open(table))
-    if kept is not None:
-        log.print(
-            f"smoothed in {kept.method} as before; name the --model for IsoCLIP",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
-    return kept
-
-
-def _space_of_bank(table: Path | None, model: str | None, bank: Path, offline: bool) -> Space:
-    """Nested Text PCA; the model, where it is known, encodes sentences and has its cliff cut."""
-    from isomix.encoders.lazy import LazyEncoder
-    from isomix.store import EmbeddingTable
-    from isomix.store.bank import fit_bank, read_bank
-
-    sentences = read_bank(bank)
-    made = None if table is None else EmbeddingTable.open(table)
-    name = made.metadata.model if model is None and made is not None else model
-    lazy = LazyEncoder(name or "", offline=offline, made_by=None if made is None else made.made_by)
-    return fit_bank(sentences, lambda: lazy.encoder, lazy.projectors if name else None)
 
 
 def smoothing_summary(report: SmoothReport) -> list[str]:

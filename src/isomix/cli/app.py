@@ -19,7 +19,7 @@ from isomix.errors import IsomixError, IsomixWarning
 __all__ = ["app", "main"]
 
 VERBS = (
-    *("embed", "adapt", "search", "serve", "fit", "classify"),
+    *("embed", "adapt", "export", "search", "serve", "fit", "classify"),
     *("convert", "duplicates", "table", "inspect", "spectrum", "doctor", "demo", "eval"),
 )
 

@@ -31,6 +31,7 @@ def _model(default: str | bool = True) -> Any:
 
 Model = Annotated[str, _model()]
 ModelOrEmbedded = Annotated[str | None, _model("embedded")]
+ModelNamed = Annotated[str | None, _model(False)]
 ModelOfTable = Annotated[str | None, _model("the table's own")]
 ModelForTable = Annotated[str | None, _model("as the source says; for tables only")]
 ModelOfData = Annotated[str | None, _model("a table's own, none for arrays, else embedded")]
@@ -45,11 +46,12 @@ MaxMegapixels = Annotated[float, typer.Option("--max-megapixels", min=0.01, help
 # ---------------------------------------------------------------------- what is written, and how it is printed
 
 TableOutput = Annotated[Path, _output("TABLE.lance")]
-TargetOutput = Annotated[Path | None, _output("TARGET")]
+TargetOutput = Annotated[str | None, _output("TARGET")]
 ClassifierOutput = Annotated[Path, _output("FILE.safetensors")]
 ReportOutput = Annotated[Path | None, _output("FILE.csv|json|html")]
 FileOutput = Annotated[Path | None, _output("FILE")]
 FolderOutput = Annotated[Path, _output("FOLDER")]
+UndoOutput = Annotated[Path | None, typer.Option("--undo", metavar="FILE", help="Write the undo script here.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -158,6 +160,23 @@ ForModality = Annotated[Modality, typer.Option("--modality", help="image-image o
 TextOnly = Annotated[
     bool, typer.Option("--text-only", help="Read the text projector alone: enough for stored embeddings, a megabyte.")
 ]
+DbTable = Annotated[
+    str | None,
+    typer.Option("--table", metavar="[SCHEMA.]TABLE", help="Of a database; public where no schema is named."),
+]
+DbKey = Annotated[
+    str | None,
+    typer.Option("--key", help="A column that is unique and never NULL.", show_default="the primary key"),
+]
+NamedKey = Annotated[str, typer.Option("--key", help="A column that is unique and never NULL.")]
+OwnSchema = Annotated[str, typer.Option("--schema", help="Made by the script; all that it makes is in there.")]
+HalfVec = Annotated[bool, typer.Option("--halfvec", help="Keep the adapted vectors in half precision.")]
+NoIndex = Annotated[bool, typer.Option("--no-index", help="Build no HNSW index.")]
+NoFill = Annotated[bool, typer.Option("--no-fill", help="Leave what is there already to CALL ….fill(), or to adapt.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check everything, say what would be done and how to undo it, and write nothing."),
+]
 NoCompact = Annotated[bool, typer.Option("--no-compact", help="Keep the width; the cosines are the same.")]
 Column = Annotated[
     str | None,
@@ -175,6 +194,7 @@ NearCosine = Annotated[
     float, typer.Option("--threshold", min=-1.0, max=1.0, help="Smallest cosine of two near-duplicates.")
 ]
 Vectors = Annotated[str | None, typer.Option("--column", help="Column of the vectors.", show_default="the only one")]
+NamedVectors = Annotated[str | None, typer.Option("--column", help="Column of the vectors.")]
 Smooth = Annotated[
     bool,
     typer.Option(
@@ -210,7 +230,8 @@ TextBank = Annotated[
     ),
 ]
 ImageSample = Annotated[
-    Path | None, typer.Option("--images", help="Stored image embeddings (any layout): shares and a suggested band.")
+    Path | None,
+    typer.Option("--images", help="Stored image embeddings (any layout): a band that suits them, and shares."),
 ]
 TextSample = Annotated[Path | None, typer.Option("--texts", help="Stored text embeddings: shares.")]
 Hits = Annotated[int, typer.Option("-k", min=1, help="Hits per query.")]
