@@ -24,12 +24,15 @@ EXTRAS = {
     "faiss": ("faiss",),
     "plot": ("matplotlib",),
     "heif": ("pillow_heif",),
+    "postgresql": ("psycopg",),
+    "qdrant": ("qdrant_client",),
 }
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "faiss": "faiss-cpu",
     "lance": "pylance",
     "pillow_heif": "pillow-heif",
+    "qdrant_client": "qdrant-client",
     "sklearn": "scikit-learn",
 }
 
