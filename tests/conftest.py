@@ -83,7 +83,7 @@ class CliResult(NamedTuple):
 def cli(monkeypatch, capsys):
     """Call the command line in this process: ``cli("search", table, query)`` gives its exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("ISOMIX_DEBUG", raising=False)
+    monkeypatch.setenv("ISOMIX_DEBUG", "")  # --debug sets it, and monkeypatch takes it back
 
     def call(*arguments: object) -> CliResult:
         from isomix.cli.app import main

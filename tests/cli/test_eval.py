@@ -62,7 +62,7 @@ def test_every_protocol_on_the_bundled_pictures(cli, pictures: Path, tmp_path: P
     )
     first = json.loads(cli(*few, "--json").out)
     assert [record["shots"] for record in first] == [1, 4]
-    assert first[1]["metrics"]["accuracy"] > first[0]["metrics"]["accuracy"] > 0.5
+    assert first[1]["metrics"]["accuracy"] >= first[0]["metrics"]["accuracy"] > 0.5
     assert first[0]["notes"]["templates"] == ["{}"], "the embedded model reads bare names"
     again = cli(*few)
     assert again.out.count("measured before") == 2

@@ -60,7 +60,7 @@ def isomix(monkeypatch, capsys):
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["isomix", *map(str, words)])
-        monkeypatch.delenv("ISOMIX_DEBUG", raising=False)
+        monkeypatch.setenv("ISOMIX_DEBUG", "")
         with pytest.raises(SystemExit) as stopped:
             main()
         written = capsys.readouterr()

@@ -15,7 +15,6 @@ import typer
 
 from isomix._extras import keep_private
 from isomix.cli import options
-from isomix.projectors.model_spec import SHORT_NAMES
 
 Status = Literal["ok", "missing", "broken"]
 EXTRAS = {
@@ -73,6 +72,7 @@ def command(as_json: options.AsJson = False) -> None:
 def examine() -> Iterator[Finding]:
     """Every finding, in the order of the report."""
     from isomix import __version__
+    from isomix.projectors.model_spec import SHORT_NAMES
 
     yield Finding("isomix", "ok", f"{__version__}, Python {platform.python_version()}, {platform.machine()}")
     yield Finding("machine", "ok", f"{os.cpu_count()} cores, {_memory()}")
