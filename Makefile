@@ -109,6 +109,7 @@ study: setup  ## the experiments behind docs/: automatic bands, and weights from
 	$(BIN)/python studies/fewshot.py
 	$(BIN)/python studies/calibration.py
 	$(BIN)/python studies/text_trust.py
+	$(BIN)/python studies/pool.py
 	$(BIN)/python studies/smoothing.py
 	$(BIN)/python studies/bank.py
 
