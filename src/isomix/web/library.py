@@ -11,16 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from isomix.encoders import Encoder
 from isomix.encoders.lazy import LazyEncoder
 from isomix.encoders.prompts import default_templates, encode_classes, nouns
-from isomix.errors import BandError, InputError
+from isomix.errors import InputError
 from isomix.fewshot import ProjectAndMix
 from isomix.fewshot.held_out import leave_one_out
 from isomix.linalg import normalize_rows
 from isomix.projectors import Projectors
-from isomix.spaces import IsoCLIP, Space, TextPCA, preset_band
+from isomix.spaces import IsoCLIP, Space, TextPCA
 from isomix.spaces.band_comparison import MEAN_AVERAGE_PRECISION
 from isomix.spaces.band_selection import automatic_band
 from isomix.spaces.controls import random_projectors
 from isomix.spaces.operator import InterModalOperator
+from isomix.spaces.recognition import find_preset
 from isomix.store import EmbeddingTable
 from isomix.store.search_spaces import SPACE_NAMES, TableSpaces
 
@@ -111,13 +112,10 @@ def text_directions(bank: Singles, projectors: Projectors) -> tuple[Directions, 
     return Directions(np.asarray(every.operator_), None, every.singular_values_, None), kept.n_components_
 
 
-def preset_of(model: str) -> tuple[int, int] | None:
-    """The preset band of a model for images, or None."""
-    try:
-        band = preset_band(model)
-    except BandError:
-        return None
-    return band.k_top, band.k_bottom
+def preset_of(table: EmbeddingTable, projectors: Projectors) -> tuple[int, int] | None:
+    """The preset band for images of the table's model, which may be a copy of a published one; or None."""
+    preset = find_preset(projectors, backbone=table.metadata.model)
+    return None if preset is None else (preset.band.k_top, preset.band.k_bottom)
 
 
 def adapt_rows(directions: Directions, rows: Singles, k_top: int, k_bottom: int) -> Singles:

@@ -177,7 +177,7 @@ class Studio:
             return {**space, "reason": working.what, "working": True}
         except IsomixError as error:
             return {**space, "reason": without_paths(str(error))}
-        preset = library.preset_of(self.rows.table.metadata.model)
+        preset = library.preset_of(self.rows.table, self.projectors())
         return {
             **space,
             "directions": len(directions.values),

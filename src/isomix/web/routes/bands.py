@@ -29,7 +29,7 @@ def spectrum(studio: StudioOf, space: Literal["isoclip", "text-pca"] = "isoclip"
         "values": _over_median(values),
         "control": None if control is None else _over_median(control),
         "directions": len(values),
-        "preset": library.preset_of(studio.rows.table.metadata.model) if space == "isoclip" else None,
+        "preset": library.preset_of(studio.rows.table, studio.projectors()) if space == "isoclip" else None,
     }
 
 
