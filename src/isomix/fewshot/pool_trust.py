@@ -6,7 +6,8 @@ lower quartile of the shots', the share of members is P(t ≥ q) in the pool ove
 by a ratio of tails (Blanchard, Lee and Scott, *Semi-supervised novelty detection*, JMLR 2010), at one threshold. A picture with
 t < q counts in the term as much as members are expected there: 1 in a pool without strangers, a fifth where half are strangers.
 
-**Trust.** lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1), with N the members a class and M the cohesive mass
+**Trust.** lambda = clip((M - ½) / ½, 0, 1) · clip((N - 3) / 3, 0, 1) · clip((s - ½) / ¼, 0, 1), with s the share of members, so that
+a pool of strangers for the most part is not used, N the members a class and M the cohesive mass
 (:func:`isomix.neighbors.kinship.cohesive_mass`) of the pictures with t ≥ q among themselves, because strangers that stand in groups say
 nothing about the classes; and 0 when the shots object, as labelled pictures that had no part in it: texts plus a pool term started
 from the texts alone have a worse Brier score on the shots than the texts. A classifier that was loaded has no shots: then its class
@@ -34,6 +35,8 @@ __all__ = ["Judges", "Pool", "pool_of", "trust"]
 
 LEAST_MASS, LEAST_ROWS_A_CLASS = 0.5, 3.0
 """Up to which lambda is 0; it is 1 from twice as much."""
+LEAST_SHARE_OF_MEMBERS = 0.5
+"""Up to which lambda is 0; it is 1 from half as much again."""
 MEMBER_QUANTILE = 0.25
 TEXT_SHOTS = 2.0
 """What a text is worth, in pictures of its class."""
@@ -88,6 +91,8 @@ class Pool(NamedTuple):
             return f"the pool is used with weight {self.weight:.2f} of 1 ({seen})"
         if self.rows_a_class <= LEAST_ROWS_A_CLASS:
             return f"the pool is not used: more than {LEAST_ROWS_A_CLASS:g} pictures a class are needed ({seen})"
+        if self.members <= LEAST_SHARE_OF_MEMBERS:
+            return f"the pool is not used: most of its pictures belong to no class ({seen})"
         if self.mass <= LEAST_MASS:
             return f"the pool is not used: its pictures do not stand in groups, mass {LEAST_MASS:g} is needed ({seen})"
         return f"the pool is not used: it would make the texts worse on the shots ({seen})"
@@ -175,13 +180,14 @@ class Members(NamedTuple):
         return None if self.below == 1.0 else np.where(pool >= self.threshold, 1.0, self.below).astype(pool.dtype)
 
 
-def trust(mass: float, rows_a_class: float, gain: float | None = None) -> float:
+def trust(mass: float, rows_a_class: float, members: float, gain: float | None = None) -> float:
     """lambda, see the module; without ``gain`` the largest that it can be."""
     if gain is not None and gain < 0.0:
         return 0.0
     mass = (mass - LEAST_MASS) / LEAST_MASS
     rows_a_class = (rows_a_class - LEAST_ROWS_A_CLASS) / LEAST_ROWS_A_CLASS
-    return float(np.clip(mass, 0.0, 1.0) * np.clip(rows_a_class, 0.0, 1.0))
+    members = (members - LEAST_SHARE_OF_MEMBERS) / (LEAST_SHARE_OF_MEMBERS / 2.0)
+    return float(np.prod(np.clip([mass, rows_a_class, members], 0.0, 1.0)))
 
 
 def pool_of(
@@ -219,14 +225,14 @@ def pool_of(
     members = Members.of(like, judges.likeness)
     mass = pool_mass(some, like >= members.threshold, space)
     rows_a_class = members.share * len(rows) / len(means)
-    found = Pool(trust(mass, rows_a_class), len(rows), rows.dropped, members.share, mass, rows_a_class)
+    found = Pool(trust(mass, rows_a_class, members.share), len(rows), rows.dropped, members.share, mass, rows_a_class)
     if not found.weight:
         return found
     some.weights = members.weights(like)
     both = has_text & (moments.counts > 0)
     of_texts = np.asarray(GapMap.fit(texts[both], moments.means[both])(texts), np.float64)
     gain, error = _gain(some, judges, texts, of_texts, logit_scale)
-    weight = trust(mass, rows_a_class, gain)
+    weight = trust(mass, rows_a_class, members.share, gain)
     found = found._replace(weight=weight, gain=gain, error=error)
     if not weight:
         return found
