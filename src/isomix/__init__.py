@@ -31,6 +31,7 @@ _EXPORTS = {
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 _SUBPACKAGES = (
     "benchmark",
+    "cluster",
     "demo",
     "encoders",
     "errors",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     # ruff: noqa: F401
     from isomix import (
         benchmark,
+        cluster,
         demo,
         encoders,
         errors,

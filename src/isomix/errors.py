@@ -14,7 +14,8 @@
     ├── MissingExtraError (ImportError)      an optional dependency is not installed
     ├── ImageError (ValueError)              one picture that cannot be read
     ├── OutputError (OSError)                a file that cannot be written: the disk is full
-    └── TableError                           an embedding table that cannot be opened or written
+    ├── TableError                           an embedding table that cannot be opened or written
+    └── ClusterError                         a cluster that is not there, or that cannot do the work
 
 Every message says what was given, what was expected and what to do.
 """
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "BandError",
+    "ClusterError",
     "FileFormatError",
     "FingerprintMismatchError",
     "ImageError",
@@ -87,6 +89,10 @@ class OutputError(IsomixError, OSError):
 
 class TableError(IsomixError):
     """An embedding table that cannot be opened, read or written."""
+
+
+class ClusterError(IsomixError):
+    """A cluster that cannot be reached, has no place, or cannot do the work."""
 
 
 class IsomixWarning(UserWarning):

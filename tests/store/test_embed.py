@@ -24,6 +24,7 @@ from isomix.store.ledger import Failure, Ledger
 from isomix.store.scan import scan
 
 run_module = importlib.import_module("isomix.store.embed")  # the package has the function under this name
+units_module = importlib.import_module("isomix.store.units")
 HELPER = Path(__file__).with_name("store_helpers.py")
 HELPERS = runpy.run_path(str(HELPER))
 TinyEncoder, make_pictures = HELPERS["TinyEncoder"], HELPERS["make_pictures"]
@@ -347,7 +348,7 @@ def test_stopped_between_any_two_commits(photos, tmp_path, encoder, monkeypatch,
     """A crash at each step of a chunk's commit, then the same call: the same table."""
     for broken in (0, 9):
         (photos / f"{broken:03d}.png").write_bytes(b"broken")
-    monkeypatch.setattr(run_module, "CHUNK_BATCHES", 2)
+    monkeypatch.setattr(units_module, "CHUNK_BATCHES", 2)
     embed(photos, tmp_path / "whole.lance", encoder, batch_size=4)
 
     class Crash(BaseException):

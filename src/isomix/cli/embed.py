@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,10 @@ def command(
     retry: options.Retry = False,
     overwrite: options.Overwrite = False,
     no_thumbnails: options.NoThumbnails = False,
+    engine: options.OnEngine = options.EngineName.LOCAL,
+    address: options.Address = None,
+    actors: options.Actors = None,
+    shard: options.Shard = None,
     device: options.Device = None,
     offline: options.Offline = False,
     as_json: options.AsJson = False,
@@ -47,11 +52,21 @@ def command(
     from isomix.cli.common import ExitCode, advise_on_photographs, log, out, print_json, report_failures
     from isomix.cli.progress import progress
     from isomix.encoders import load_encoder
+    from isomix.errors import InputError
     from isomix.store import EmbeddingTable, embed
 
+    part = None if shard is None else parsed_shard(shard)
+    if engine is options.EngineName.LOCAL and (address is not None or actors is not None):
+        raise InputError("--address and --actors are of a Ray cluster: add --engine ray, or leave them out.")
     if model is None:
         advise_on_photographs(*sources)
-    encoder = load_encoder(model or "embedded", offline=offline, device=device)
+    load = partial(load_encoder, model or "embedded", offline=offline, device=device)
+    encoder = load()
+    on_ray = None
+    if engine is options.EngineName.RAY:
+        from isomix.cluster import RayEngine
+
+        on_ray = RayEngine(load, address, actors, gpu=device is not None and device.startswith("cuda"))
     try:
         with progress("pictures") as update:
             report = embed(
@@ -68,6 +83,8 @@ def command(
                 retry=retry,
                 overwrite=overwrite,
                 thumbnails=not no_thumbnails,
+                shard=part,
+                engine=on_ray,
                 progress=update,
             )
     except KeyboardInterrupt:
@@ -76,7 +93,7 @@ def command(
             f"interrupted; the same command{again} goes on from here", style="yellow", markup=False, soft_wrap=True
         )
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    table = EmbeddingTable.open(output)
+    table = EmbeddingTable.open(report.table)
     failures = {row["path"]: row["reason"] for row in table.errors()}
     report_failures(failures, listed_by=f"isomix inspect {shlex.quote(os.fspath(table.ledger.path))}")
     report_failures(dict.fromkeys(report.closed_folders, "this folder cannot be opened"))
@@ -87,6 +104,21 @@ def command(
             out.print(line, markup=False, soft_wrap=True)
     if not report.complete:
         raise typer.Exit(ExitCode.SKIPPED_FILES)
+
+
+def parsed_shard(text: str) -> tuple[int, int]:
+    """``"3/8"`` as numbers.
+
+    Raises
+    ------
+    InputError
+    """
+    from isomix.errors import InputError
+
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal()):
+        raise InputError(f"--shard: got {text!r}, expected I/N, e.g. 3/8 for the third of eight parts.")
+    return int(number), int(of)
 
 
 def summary(report: EmbedReport) -> list[str]:

@@ -107,6 +107,35 @@ NoThumbnails = Annotated[
     bool, typer.Option("--no-thumbnails", help="Keep no small copies of the pictures for `serve` (some 3 kB each).")
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Try again what could not be read before.")]
+
+
+class EngineName(enum.StrEnum):
+    """Where pictures are encoded."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+OnEngine = Annotated[EngineName, typer.Option("--engine", help="'ray': on the machines of a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="Of the Ray cluster; 'auto' on one of its machines.", show_default="this machine alone"
+    ),
+]
+Actors = Annotated[
+    int | None,
+    typer.Option("--actors", min=1, help="Processes of Ray that encode.", show_default="one a GPU, or by processors"),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Embed part I of N, into TABLE.shard-I-of-N.lance. When all are there, join them in order: isomix table merge "
+        "TABLE.lance PART.lance.",
+    ),
+]
 OwnPictures = Annotated[
     Path | None,
     typer.Option("--images", help="A folder of your own; its subfolders are classes, their names the text."),

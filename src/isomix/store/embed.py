@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from isomix._arrays import check_integer
-from isomix.errors import ImageError, InputError
+from isomix.errors import InputError
 from isomix.store.journal import Journal
 from isomix.store.lance_file import LanceFile, check_table_path
-from isomix.store.ledger import Failure
-from isomix.store.plan import EmbedReport, Plan, content_hash, make_plan
-from isomix.store.scan import Scan, SourceFile, scan_several
-from isomix.store.schema import ANNOTATIONS, TableMetadata, relative_root
+from isomix.store.plan import EmbedReport, Plan, make_plan
+from isomix.store.scan import Scan, scan_several
+from isomix.store.schema import TableMetadata, relative_root
 from isomix.store.table import EmbeddingTable, check_is_plain
-from isomix.store.thumbnails import Thumbnails, make_thumbnail
+from isomix.store.thumbnails import Thumbnails
+from isomix.store.units import Engine, Part, Progress, Work, encode_here
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from isomix.encoders.base import Encoder
-    from isomix.encoders.batching import Batch
 
-__all__ = ["embed"]
-
-CHUNK_BATCHES = 8
-"""Whole batches a commit: what a killed run has to do again at most."""
-
-Progress = Callable[[int, int, int], None]
+__all__ = ["embed", "shard_path"]
 
 
 def embed(
@@ -51,6 +41,8 @@ def embed(
     retry: bool = False,
     overwrite: bool = False,
     thumbnails: bool = True,
+    shard: tuple[int, int] | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> EmbedReport:
     """Encode the pictures of a source into a table, or bring the table up to date with its source.
@@ -83,8 +75,14 @@ def embed(
         Start the table anew, whatever is there.
     thumbnails : bool
         Keep a small copy of every picture beside the table, for the studio (:mod:`isomix.store.thumbnails`).
+    shard : (int, int), optional
+        Part i of n, i from 1: a run of whole batches of the source, into a table of its own, see :func:`shard_path`. The
+        tables of all parts, merged in order, have the rows of one run in its order, with its bytes
+        (:func:`isomix.store.changes.merge_tables`).
+    engine : callable, optional
+        Who encodes; default: this process. Another one is :class:`isomix.cluster.RayEngine`.
     progress : callable, optional
-        Called with (done, total, failed) after every batch.
+        Called with (done, total, failed) after every batch; by other engines, after what they commit at once.
 
     Returns
     -------
@@ -93,7 +91,7 @@ def embed(
     Raises
     ------
     InputError
-        A source that cannot be used, or one that has nothing in common with the table.
+        A source that cannot be used, one that has nothing in common with the table, or a shard that is none.
     FingerprintMismatchError
         The table was made with another model.
     TableError
@@ -101,13 +99,15 @@ def embed(
     """
     started = time.monotonic()
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    path = check_table_path(table_path)
+    path = check_table_path(table_path if shard is None else shard_path(table_path, shard))
     with Journal(path) as journal:
         # A wrong model is said before a long listing of files.
         goes_on = LanceFile(path).exists() and not overwrite
         table = EmbeddingTable.open(path, encoder) if goes_on else None
         sources = [source] if isinstance(source, str | os.PathLike) else source
         found = scan_several(sources, labels=labels, root=root)
+        if shard is not None:
+            found.files = found.files[_range_of(shard, len(found.files), batch_size)]
         report = EmbedReport(
             os.fspath(path), ignored=found.ignored, duplicates=found.duplicates, closed_folders=found.closed_folders
         )
@@ -123,8 +123,10 @@ def embed(
         small = Thumbnails(path)
         if overwrite:
             small.drop()
-        kept = small if thumbnails else None
-        _encode(table, plan, journal, encoder, report, batch_size, workers, max_megapixels, progress, kept)
+        work = Work(batch_size, workers, max_megapixels, thumbnails, progress)
+        with closing((engine or encode_here)(table, plan.encode, encoder, work)) as parts:
+            for part in parts:
+                _commit(table, plan, journal, part, report)
         table.check_still_there()
         table.tidy()
         if report.changed or report.removed:
@@ -133,6 +135,33 @@ def embed(
         report.rows = table.count
         report.seconds = time.monotonic() - started
     return report
+
+
+def shard_path(table_path: str | os.PathLike[str], shard: tuple[int, int]) -> Path:
+    """Where part i of n of a table is kept; in the order of the parts by name, too.
+
+    Raises
+    ------
+    InputError
+        No such part.
+
+    Examples
+    --------
+    >>> str(shard_path("photos.lance", (3, 16)))
+    'photos.shard-03-of-16.lance'
+    """
+    number, of = (check_integer(value, "shard", minimum=1) for value in shard)
+    if number > of:
+        raise InputError(f"shard: got {number}/{of}, expected i/n with i from 1 to n.")
+    path = Path(table_path)
+    return path.with_name(f"{path.stem}.shard-{number:0{len(str(of))}}-of-{of}{path.suffix}")
+
+
+def _range_of(shard: tuple[int, int], files: int, batch_size: int) -> slice:
+    """Positions of a shard's files: whole batches, so that every picture is encoded beside the same others as in one run."""
+    number, of = shard
+    batches = -(-files // batch_size)
+    return slice(batches * (number - 1) // of * batch_size, batches * number // of * batch_size)
 
 
 def _metadata(encoder: Encoder, root: Path, path: Path, keep_features: bool) -> TableMetadata:
@@ -181,102 +210,11 @@ def _apply(table: EmbeddingTable, plan: Plan, report: EmbedReport, keep_vanished
         report.dropped_columns += table.drop_derived()
 
 
-def _encode(
-    table: EmbeddingTable,
-    plan: Plan,
-    journal: Journal,
-    encoder: Encoder,
-    report: EmbedReport,
-    batch_size: int,
-    workers: int | None,
-    max_megapixels: float,
-    progress: Progress | None,
-    thumbnails: Thumbnails | None,
-) -> None:
-    from isomix.encoders.batching import iter_encoded
-
-    total = len(plan.encode)
-    hashes: dict[int, str] = {}
-    small: dict[int, bytes] | None = None if thumbnails is None else {}
-    loaders = (partial(_load, i, file, hashes, small, max_megapixels) for i, file in enumerate(plan.encode))
-    done = failed = 0
-    waiting: list[Batch] = []
-    if progress is not None:
-        progress(0, total, 0)
-    for batch in iter_encoded(encoder, loaders, batch_size=batch_size, workers=workers):
-        waiting.append(batch)
-        done += len(batch)
-        failed += len(batch.errors)
-        if len(waiting) == CHUNK_BATCHES or done == total:
-            if thumbnails is not None and small is not None:
-                thumbnails.put({hashes[i]: small.pop(i) for i in list(small) if i in hashes and i < done})
-            _commit(table, plan, journal, waiting, hashes, report)
-            waiting = []
-        if progress is not None:
-            progress(done, total, failed)
-
-
-def _load(
-    index: int, file: SourceFile, hashes: dict[int, str], small: dict[int, bytes] | None, max_megapixels: float
-) -> Image:
-    from isomix.encoders.images import read_file, read_image
-
-    if file.problem:
-        raise ImageError(file.problem)
-    content = read_file(file.location, max_megapixels=max_megapixels)
-    hashes[index] = content_hash(content)
-    image = read_image(content, max_megapixels=max_megapixels)
-    if small is not None:
-        small[index] = make_thumbnail(image)
-    return image
-
-
-def _commit(
-    table: EmbeddingTable,
-    plan: Plan,
-    journal: Journal,
-    batches: list[Batch],
-    hashes: dict[int, str],
-    report: EmbedReport,
-) -> None:
+def _commit(table: EmbeddingTable, plan: Plan, journal: Journal, part: Part, report: EmbedReport) -> None:
     table.check_still_there()
-    rows: list[tuple[SourceFile, str, tuple[int, int]]] = []
-    failures: list[Failure] = []
-    embeddings, features = [], []
-    for batch in batches:
-        finite = np.isfinite(batch.embeddings.sum(axis=1))
-        embeddings.append(batch.embeddings[finite])
-        features.append(batch.features[finite])
-        for offset in range(len(batch)):
-            index = batch.start + offset
-            file, digest, size = plan.encode[index], hashes.pop(index, ""), batch.sizes[offset]
-            if finite[offset] and size is not None:
-                rows.append((file, digest, size))
-            else:
-                reason = batch.errors.get(offset, "the model returned NaN for this picture")
-                failures.append(Failure(file.id, file.path, file.size, file.mtime_ns, reason))
-    columns: dict[str, Any] = {
-        "id": [file.id for file, _, _ in rows],
-        "path": [file.path for file, _, _ in rows],
-        "size": [file.size for file, _, _ in rows],
-        "mtime_ns": [file.mtime_ns for file, _, _ in rows],
-        "content_hash": [digest for _, digest, _ in rows],
-        "width": [size[0] for _, _, size in rows],
-        "height": [size[1] for _, _, size in rows],
-        "embedding": np.concatenate(embeddings),
-        **{name: [file.annotations.get(name) for file, _, _ in rows] for name in ANNOTATIONS},
-    }
-    if table.metadata.feature_dim is not None:
-        columns["feature"] = np.concatenate(features)
-    replaced = [file.id for file in _files(plan, batches) if file.id in plan.replaced]
-    table.delete(replaced)
-    journal.commit(table, columns, failures)
-    encoded_again = sum(file.id in plan.replaced for file, _, _ in rows)
+    table.delete([file.id for file in part.files if file.id in plan.replaced])
+    journal.commit(table, part)
+    encoded_again = sum(identifier in plan.replaced for identifier in part.ids)
     report.changed += encoded_again
-    report.added += len(rows) - encoded_again
-    report.failed += len(failures)
-
-
-def _files(plan: Plan, batches: list[Batch]) -> Iterator[SourceFile]:
-    for batch in batches:
-        yield from plan.encode[batch.start : batch.start + len(batch)]
+    report.added += len(part.ids) - encoded_again
+    report.failed += len(part.failures)

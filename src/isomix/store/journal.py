@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO, Self
 from isomix.errors import TableError
 from isomix.store.ledger import Failure
 from isomix.store.table import EmbeddingTable
+from isomix.store.units import Part
 
 __all__ = ["Journal"]
 
@@ -78,14 +78,14 @@ class Journal:
                 table.ledger.add([Failure(*values) for values in note["failures"]])
             self._write(b"")
 
-    def commit(self, table: EmbeddingTable, columns: dict[str, Any], failures: Sequence[Failure]) -> None:
+    def commit(self, table: EmbeddingTable, part: Part) -> None:
         """Append a chunk's rows and its failures as if it were one commit."""
-        rows = len(columns["id"])
+        rows, failures = len(part.ids), part.failures
         if failures:
             note = {"version": table.version, "rows": rows, "failures": failures}
             self._write(json.dumps(note).encode())
         if rows:
-            table.append(columns)
+            part.append(table)
         if failures:
             table.ledger.add(failures)
             self._write(b"")

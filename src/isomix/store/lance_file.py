@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -135,6 +136,38 @@ class LanceFile:
         """Add rows at the end, in one commit."""
         with self._errors("written"):
             self._opened = _lance().write_dataset(rows, self._dataset, mode="append")
+
+    def write_fragment(self, rows: Any) -> str:
+        """Write rows into a file with a new name that no version knows yet; what to append, as JSON."""
+        with self._errors("written"):
+            written = require("lance.fragment", "app", "An embedding table").write_fragments(
+                rows, self._dataset, schema=self.schema, max_rows_per_file=len(rows)
+            )
+            return json.dumps([fragment.to_json() for fragment in written])
+
+    def append_fragments(self, fragments: Sequence[str], properties: Mapping[str, str]) -> None:
+        """Add what was written by :meth:`write_fragment` at the end, in one commit that keeps ``properties``.
+
+        Raises
+        ------
+        TableError
+            A file of them is not there.
+        """
+        lance = _lance()
+        with self._errors("written"):
+            made = [
+                lance.FragmentMetadata.from_json(json.dumps(each)) for text in fragments for each in json.loads(text)
+            ]
+            for fragment in made:
+                for file in fragment.files:
+                    if not (self.path / "data" / file.path).is_file():
+                        raise TableError(
+                            f"{self.path} has no file {file.path}, which was written for it: do all machines have the same "
+                            "folder under this path?"
+                        )
+            append = lance.LanceOperation.Append(made)
+            transaction = lance.Transaction(self.version, append, transaction_properties=dict(properties))
+            self._opened = lance.LanceDataset.commit(self._dataset, transaction)
 
     def replace(self, schema: Any, batches: Iterable[Any]) -> None:
         """Replace schema and rows in one commit; ``batches`` may read from this very table.

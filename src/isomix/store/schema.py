@@ -20,6 +20,7 @@ __all__ = [
     "TableMetadata",
     "arrow",
     "relative_root",
+    "rows_table",
     "table_schema",
     "vector_array",
     "vector_matrix",
@@ -166,6 +167,22 @@ def table_schema(metadata: TableMetadata) -> Any:
         fields.append(pa.field("feature", vector_type(metadata.feature_dim, "float32")))
     fields += [pa.field(name, pa.string()) for name in ANNOTATIONS]
     return pa.schema(fields, metadata=metadata.encode())
+
+
+def rows_table(schema: Any, columns: Mapping[str, Any]) -> Any:
+    """Rows as an Arrow table; columns that are left out become null, matrices become vectors."""
+    pa = arrow()
+    arrays = []
+    for spec in schema:
+        values = columns.get(spec.name)
+        if values is None:
+            arrays.append(pa.nulls(len(columns["id"]), spec.type))
+        elif isinstance(values, np.ndarray) and values.ndim == 2:
+            dtype = spec.type.value_type.to_pandas_dtype()
+            arrays.append(vector_array(values.astype(dtype, copy=False)))
+        else:
+            arrays.append(pa.array(values, spec.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def vector_array(matrix: NDArray[Any]) -> Any:

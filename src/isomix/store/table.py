@@ -19,6 +19,7 @@ from isomix.store.schema import (
     TableMetadata,
     arrow,
     relative_root,
+    rows_table,
     table_schema,
     vector_array,
     vector_matrix,
@@ -253,20 +254,15 @@ class EmbeddingTable:
         columns : mapping
             Column → values; matrices for vectors. Columns that are left out become null.
         """
-        pa = arrow()
-        schema = self.schema
-        rows = len(columns["id"])
-        arrays = []
-        for spec in schema:
-            values = columns.get(spec.name)
-            if values is None:
-                arrays.append(pa.nulls(rows, spec.type))
-            elif isinstance(values, np.ndarray) and values.ndim == 2:
-                dtype = spec.type.value_type.to_pandas_dtype()
-                arrays.append(vector_array(values.astype(dtype, copy=False)))
-            else:
-                arrays.append(pa.array(values, spec.type))
-        self._lance.append(pa.Table.from_arrays(arrays, schema=schema))
+        self._lance.append(rows_table(self.schema, columns))
+
+    def write_fragment(self, columns: Mapping[str, Any]) -> str:
+        """Write rows, as for :meth:`append`, into a file that the table does not know yet; what to append, as JSON."""
+        return self._lance.write_fragment(rows_table(self.schema, columns))
+
+    def append_fragments(self, fragments: Sequence[str], properties: Mapping[str, str]) -> None:
+        """Add rows that :meth:`write_fragment` wrote, in any process, in one commit that keeps ``properties``."""
+        self._lance.append_fragments(fragments, properties)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove rows, and with them the smoothed columns, which hold parts of them; ids that are not there are ignored."""
