@@ -15,6 +15,7 @@ PRIVATE = {
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime: read when it is imported; later it has made a device id already
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, transformers, sentence-transformers
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9",  # where else Ray would report that its statistics are off
     "DO_NOT_TRACK": "1",
 }
 """What keeps the packages that isomix imports from reporting its use; a value that the user has set stays."""

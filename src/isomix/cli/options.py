@@ -132,8 +132,8 @@ Shard = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Embed part I of N, into TABLE.shard-I-of-N.lance. When all are there, join them in order: isomix table merge "
-        "TABLE.lance PART.lance.",
+        help="Embed the I-th of N parts of the source, into a table of its own beside TABLE.lance; `isomix table merge` joins "
+        "them.",
     ),
 ]
 OwnPictures = Annotated[

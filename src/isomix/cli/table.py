@@ -93,16 +93,19 @@ def delete_command(
 @app.command("merge")
 def merge_command(
     table: Table,
-    other: Annotated[Path, typer.Argument(help="Another table of the same model; it is only read.")],
+    others: Annotated[
+        list[Path], typer.Argument(metavar="OTHER...", help="Other tables of the same model; they are only read.")
+    ],
     as_json: options.AsJson = False,
 ) -> None:
-    """Add the rows of another table; a picture that has a row already keeps it.
+    """Add the rows of other tables, in their order; a picture that has a row already keeps it.
 
+    The table is made where there is none, e.g. of the parts that embed --shard wrote.
     Later runs of embed on the table's folder need --keep-vanished, or they remove rows that are not in it.
     """
     from isomix.store.changes import merge_tables
 
-    _print(merge_tables(table, other), as_json)
+    _print(merge_tables(table, *others), as_json)
 
 
 @app.command("compact")

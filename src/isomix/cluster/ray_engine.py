@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ TICK = 0.5
 OBJECT_STORE = 200 * 2**20
 """Bytes, of a cluster that is started for one run: file names go out and thumbnails come back."""
 
+HERE = "local"
+"""What Ray calls a cluster on this machine alone."""
+
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"
+"""Ray reads this when it is imported: a cluster on this machine alone then listens to this machine alone, as it does on
+Windows and macOS anyway. It runs whatever code it is sent, and asks for no password."""
+
 
 @dataclass(frozen=True)
 class RayEngine:
@@ -68,6 +76,11 @@ class RayEngine:
         Every actor gets a GPU of its own.
     unit : int
         Pictures of a unit, at most; whole batches are taken.
+
+    Raises
+    ------
+    MissingExtraError
+        Ray is not installed.
     """
 
     load: Callable[[], Encoder]
@@ -75,6 +88,14 @@ class RayEngine:
     actors: int | None = None
     gpu: bool = False
     unit: int = UNIT
+
+    def __post_init__(self) -> None:
+        if self.actors is not None:
+            check_integer(self.actors, "actors", minimum=1)
+        check_integer(self.unit, "unit", minimum=1)
+        if _place(self.address) == HERE:
+            os.environ.setdefault(*LOOPBACK)
+        require("ray", "ray", "The engine Ray")  # before a table is made
 
     def __call__(
         self, table: EmbeddingTable, files: Sequence[SourceFile], encoder: Encoder, work: Work
@@ -85,11 +106,7 @@ class RayEngine:
         ------
         ClusterError
             No cluster, no place in it, a machine that cannot do the work, or a unit that ends every actor.
-        MissingExtraError
-            Ray is not installed.
         """
-        if self.actors is not None:
-            check_integer(self.actors, "actors", minimum=1)
         if not files:
             return
         ray = require("ray", "ray", "The engine Ray")
@@ -109,18 +126,25 @@ def _cut(files: Sequence[SourceFile], size: int, batch_size: int) -> list[Sequen
     return [files[start : start + step] for start in range(0, len(files), step)]
 
 
+def _place(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or HERE
+
+
 @contextmanager
 def _connected(ray: Any, address: str | None) -> Iterator[None]:
     """Be connected to a cluster: one that the caller is connected to already, the one at the address, or one of our own."""
     if ray.is_initialized():
         yield
         return
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    where = _place(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
-    if where == "local":
-        quiet |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE, "_node_ip_address": "127.0.0.1"}
+    if where == HERE:
+        quiet |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
-        ray.init(address=where, **quiet)
+        with warnings.catch_warnings():
+            # Ray's own processes are started by fork and exec at once, which Lance has nothing against.
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            ray.init(address=where, **quiet)
     except Exception as error:  # its errors have no common class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ClusterError(

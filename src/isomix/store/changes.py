@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from isomix.encoders.lazy import MadeBy
 from isomix.errors import InputError
 from isomix.store.filters import ids_where
 from isomix.store.journal import Journal
+from isomix.store.lance_file import LanceFile, check_table_path
 from isomix.store.ledger import Failure
 from isomix.store.scan import row_id
-from isomix.store.schema import vector_matrix
+from isomix.store.schema import TableMetadata, vector_matrix
 from isomix.store.table import EmbeddingTable, check_is_plain
 from isomix.store.thumbnails import Thumbnails
 
@@ -104,62 +106,79 @@ def _ids_of(table: EmbeddingTable, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(known[name] for name in names))
 
 
-def merge_tables(table_path: str | os.PathLike[str], other_path: str | os.PathLike[str]) -> ChangeReport:
-    """Add the rows of another table of the same model; a file that has a row already keeps it.
+def merge_tables(table_path: str | os.PathLike[str], *other_paths: str | os.PathLike[str]) -> ChangeReport:
+    """Add the rows of other tables of the same model, one after another; a file that has a row already keeps it.
 
-    Paths outside of the table's root become absolute. Adapted and smoothed columns are dropped, as after a run of ``embed``
-    that adds rows; the ledgers are joined. The other table is only read.
+    The table is made where there is none. Paths outside of its root become absolute. Adapted and smoothed columns are
+    dropped, as after a run of ``embed`` that adds rows; the ledgers are joined. The other tables are only read.
 
     Parameters
     ----------
-    table_path, other_path : path-like
+    table_path, *other_paths : path-like
 
     Raises
     ------
     InputError
-        One table twice, or pre-projection features in one of them only.
+        One table twice, or pre-projection features in some of them only.
     FingerprintMismatchError
         They were made with different models.
     TableError
         One holds adapted vectors, or another process is writing.
     """
-    other = EmbeddingTable.open(other_path)
-    check_is_plain(other)
-    with Journal(Path(table_path)) as journal:
-        table = EmbeddingTable.open(table_path)
+    if not other_paths:
+        raise InputError("tables to add: got none. Name one or more.")
+    path = check_table_path(table_path)
+    others = [EmbeddingTable.open(other) for other in other_paths]
+    with Journal(path) as journal:
+        is_new = not LanceFile(path).exists()
+        # Of a table that is yet to be made, the first one says what it will be.
+        metadata = replace(others[0].metadata_at(path), derived={}) if is_new else EmbeddingTable.open(path).metadata
+        for other in others:
+            _check_joins(path, metadata, other)
+        table = EmbeddingTable.create(path, metadata) if is_new else EmbeddingTable.open(path)
         check_is_plain(table)
-        if table.path.resolve() == other.path.resolve():
-            raise InputError(f"{table.path} and {other.path} are one table. Name another.")
-        made = other.metadata
-        table.made_by.check(made.model, projectors=made.projectors, encoder=made.fingerprint)
-        if (table.metadata.feature_dim is None) != (made.feature_dim is None):
-            raise InputError(
-                f"one of {table.path} and {other.path} keeps pre-projection features, and the other does not. Embed again "
-                "with the same choice of --keep-features."
-            )
         journal.recover(table)
         report = ChangeReport(os.fspath(table_path), table.count, table.version)
         known = set(table.column("id"))
-        columns = [name for name in other.columns if name in table.columns and name not in other.derived]
-        for batch in other.iter_batches(columns, rows=ROWS_AT_ONCE):
-            values = _moved(batch, other, table)
-            fresh = [i for i, identifier in enumerate(values["id"]) if identifier not in known]
-            report.skipped += len(batch) - len(fresh)
-            if not fresh:
-                continue
-            if not report.added:
-                report.dropped_columns = table.drop_derived()
-            known.update(values["id"][i] for i in fresh)
-            table.append({name: _taken(column, fresh) for name, column in values.items()})
-            report.added += len(fresh)
-        _join_ledgers(table, other, known)
-        thumbnails = Thumbnails(other.path)
-        hashes = [digest for digest in other.column("content_hash") if digest]
-        for start in range(0, len(hashes), ROWS_AT_ONCE):
-            Thumbnails(table.path).put(thumbnails.get(hashes[start : start + ROWS_AT_ONCE]))
+        for other in others:
+            _add_rows(table, other, known, report)
+            _join_ledgers(table, other, known)
+            thumbnails = Thumbnails(other.path)
+            hashes = [digest for digest in other.column("content_hash") if digest]
+            for start in range(0, len(hashes), ROWS_AT_ONCE):
+                Thumbnails(table.path).put(thumbnails.get(hashes[start : start + ROWS_AT_ONCE]))
         table.tidy()
         report.rows = table.count
     return report
+
+
+def _check_joins(path: Path, metadata: TableMetadata, other: EmbeddingTable) -> None:
+    check_is_plain(other)
+    if path.resolve() == other.path.resolve():
+        raise InputError(f"{path} and {other.path} are one table. Name another.")
+    made = other.metadata
+    table = MadeBy(f"{path} was", metadata.model, metadata.projectors, metadata.fingerprint)
+    table.check(made.model, projectors=made.projectors, encoder=made.fingerprint)
+    if (metadata.feature_dim is None) != (made.feature_dim is None):
+        raise InputError(
+            f"one of {path} and {other.path} keeps pre-projection features, and the other does not. Embed again "
+            "with the same choice of --keep-features."
+        )
+
+
+def _add_rows(table: EmbeddingTable, other: EmbeddingTable, known: set[str], report: ChangeReport) -> None:
+    columns = [name for name in other.columns if name in table.columns and name not in other.derived]
+    for batch in other.iter_batches(columns, rows=ROWS_AT_ONCE):
+        values = _moved(batch, other, table)
+        fresh = [i for i, identifier in enumerate(values["id"]) if identifier not in known]
+        report.skipped += len(batch) - len(fresh)
+        if not fresh:
+            continue
+        if not report.added:
+            report.dropped_columns = table.drop_derived()
+        known.update(values["id"][i] for i in fresh)
+        table.append({name: _taken(column, fresh) for name, column in values.items()})
+        report.added += len(fresh)
 
 
 def _taken(column: Any, rows: list[int]) -> Any:
