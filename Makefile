@@ -8,7 +8,7 @@ IMAGES ?=
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo studio test test-openclip test-stores chromium unit lint type format study bench bench-stores crash fuzz fuzz-studio audit docs constraints clean
+.PHONY: help setup demo studio test test-openclip test-stores test-ray chromium unit lint type format study bench bench-stores bench-ray crash fuzz fuzz-studio audit docs constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,7 +58,7 @@ ifeq ($(TABLE),)
 endif
 	$(BIN)/isomix serve '$(or $(TABLE),studio-output/icons.lance)'
 
-test: setup chromium lint type unit test-openclip test-stores  ## everything that CI runs
+test: setup chromium lint type unit test-openclip test-stores test-ray  ## everything that CI runs
 
 # The studio is tested in a real browser. Where it is absent and cannot be installed, those tests are skipped and say so.
 chromium:
@@ -81,6 +81,19 @@ $(VENV)-stores/stamp: pyproject.toml constraints.txt constraints-stores.txt | $(
 
 test-stores: $(VENV)-stores/stamp  ## PostgreSQL and Qdrant, in an environment of its own
 	OMP_NUM_THREADS=1 $(VENV)-stores/bin/python -m pytest tests/stores
+
+# Ray lives apart: it starts processes of its own, and nobody needs it for one machine.
+$(VENV)-ray/stamp: pyproject.toml constraints.txt constraints-ray.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-ray
+	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --constraint constraints-ray.txt pytest --editable '.[ray]'
+	@touch $@
+
+test-ray: $(VENV)-ray/stamp  ## embedding on a Ray cluster of this machine, and whatever dies there
+	$(VENV)-ray/bin/python -m pytest tests/cluster
+
+bench-ray: $(VENV)-ray/stamp  ## what a unit costs on Ray, against a run without it
+	$(VENV)-ray/bin/python benches/ray_units.py
 
 # schemathesis lives apart: it brings an HTTP stack of its own.
 $(VENV)-fuzz/stamp: | $(BIN)/python
@@ -134,7 +147,8 @@ fuzz: setup  ## an hour of damaged input for every format that is read; the corp
 audit: $(BIN)/python  ## known vulnerabilities of the versions in the constraints; one that cannot be looked up fails
 	@test -d $(VENV)-audit || $(BIN)/python -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --requirement constraints-openclip.txt --requirement constraints-stores.txt
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --requirement constraints-openclip.txt \
+	  --requirement constraints-stores.txt --requirement constraints-ray.txt
 
 docs: setup  ## check that every example in README and docs runs
 	$(BIN)/python -m pytest README.md docs src
@@ -145,5 +159,5 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV)-openclip $(VENV)-stores $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-openclip $(VENV)-stores $(VENV)-ray $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf demo-output studio-output bench-output fuzz-output build dist

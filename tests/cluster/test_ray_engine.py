@@ -35,7 +35,11 @@ def content(path: Path) -> list[Any]:
     table = EmbeddingTable.open(path)
     names = [name for name in ("embedding", "feature") if name in table.columns]
     ledger = [{name: value for name, value in row.items() if name != "time"} for row in table.errors()]
-    return [table.rows(), [table.embeddings(name).tobytes() for name in names], sorted(ledger, key=lambda row: row["id"])]
+    return [
+        table.rows(),
+        [table.embeddings(name).tobytes() for name in names],
+        sorted(ledger, key=lambda row: row["id"]),
+    ]
 
 
 def assert_each_once(path: Path) -> None:
@@ -97,7 +101,7 @@ def test_a_table_that_goes_on(cluster, photos, tmp_path, helpers, monkeypatch):
     encoder = helpers.Mortal()
     for path in tables:
         embed(photos, path, encoder, batch_size=helpers.BATCH)
-        adapt_column(path, IsoCLIP(encoder.projectors, band=(1, 1)).fit(), column="better")
+        adapt_column(path, "better", IsoCLIP(encoder.projectors, band=(1, 1)).fit())
     helpers.make_pictures(photos, ["a/000.png", "a/004.png", "c/1.png", "c/2.png"], seed=1)
     (photos / "b/001.png").unlink()
     here = embed(photos, tables[0], encoder, batch_size=helpers.BATCH)
@@ -189,7 +193,7 @@ def test_ctrl_c(ray, photos, alone, tmp_path, helpers):
     _, said = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in said
     assert 0 < EmbeddingTable.open(table).count < 77
-    run(photos, table, helpers, helpers.Mortal)
+    subprocess.run([sys.executable, helpers.__file__, "local", photos, table, "0.0"], check=True, timeout=90)
     assert content(table) == alone
 
 
@@ -212,14 +216,14 @@ def test_one_driver_a_table(cluster, photos, tmp_path, helpers, monkeypatch):
 def test_an_actor_says_what_is_wrong(cluster, photos, tmp_path, helpers, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     other = partial(load_encoder, "embedded")
-    with pytest.raises(ClusterError, match="a machine of the cluster says: .*another|a machine of the cluster says: .*made with"):
+    with pytest.raises(ClusterError, match=r"a machine of the cluster says: .* All of them need the same isomix"):
         run(photos, tmp_path / "ray.lance", helpers, other)
     assert EmbeddingTable.open(tmp_path / "ray.lance").count == 0
 
 
 def test_no_cluster_at_an_address(ray, photos, tmp_path, helpers):
     engine = RayEngine(helpers.Mortal, "127.0.0.1:1")
-    with pytest.raises(ClusterError, match="no Ray cluster at '127.0.0.1:1'"):
+    with pytest.raises(ClusterError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         embed(photos, tmp_path / "ray.lance", helpers.Mortal(), engine=engine)
 
 

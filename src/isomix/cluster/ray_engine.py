@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 import warnings
 from collections import Counter, deque
@@ -47,6 +48,7 @@ TRIES = 4
 START_SECONDS = 900.0
 """How long no actor at all may be there: the cluster has no place, or loads the model."""
 
+CONNECT_SECONDS = 10.0
 TICK = 0.5
 OBJECT_STORE = 200 * 2**20
 """Bytes, of a cluster that is started for one run: file names go out and thumbnails come back."""
@@ -141,6 +143,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if where == HERE:
         quiet |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
+        _check_answers(where)
         with warnings.catch_warnings():
             # Ray's own processes are started by fork and exec at once, which Lance has nothing against.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
@@ -155,6 +158,13 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(where: str) -> None:
+    """Raise OSError unless somebody listens at ``host:port``; Ray itself tries for minutes."""
+    host, _, port = where.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _places(ray: Any, actors: int | None, gpu: bool, workers: int | None) -> tuple[int, dict[str, Any]]:
