@@ -146,7 +146,9 @@ def test_rows_that_count_nothing_are_not_there(task):
 def test_trust():
     assert trust(2.0, 10.0, 1.0) == trust(2.0, 10.0, 0.75, 0.0) == 1.0
     assert trust(0.75, 4.5, 0.625) == pytest.approx(0.125)
-    assert trust(0.5, 10.0, 1.0) == trust(2.0, 3.0, 1.0) == trust(2.0, 10.0, 0.5) == trust(2.0, 10.0, 1.0, -0.001) == 0.0
+    assert (
+        trust(0.5, 10.0, 1.0) == trust(2.0, 3.0, 1.0) == trust(2.0, 10.0, 0.5) == trust(2.0, 10.0, 1.0, -0.001) == 0.0
+    )
 
 
 @pytest.mark.parametrize("kind", TAKERS)
