@@ -376,7 +376,7 @@ def test_arrays(arrays, rng: np.random.Generator) -> None:
         ({"text": np.ones((3, 4))}, r"text has the shape \(3, 4\), expected \(2, 4\)"),
         ({"features": np.ones((5, 8))}, "6 embeddings, but {'features': 5}"),
         ({"split": np.array(["holdout"] * 6)}, "split 'holdout' is unknown"),
-        ({"labels": np.array([{}] * 6, object)}, "cannot be read as .npz"),
+        ({"labels": np.array([{}] * 6, object)}, r"not a \.npz file that can be read \(it holds pickled objects"),
     ],
 )
 def test_bad_arrays(arrays, changes: dict, message: str) -> None:

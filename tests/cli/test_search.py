@@ -229,8 +229,8 @@ def test_unusable_queries(searcher, tmp_path):
         ("0" * 32, "no row with the id"),
         ("", "expected words"),
         (str(tmp_path / "narrow.npy"), "got width 3, expected 192"),
-        (str(tmp_path / "text.npy"), "cannot be read as .npy"),
-        (str(tmp_path / "none.npy"), "cannot be read as .npy"),
+        (str(tmp_path / "text.npy"), "not a .npy file that can be read"),
+        (str(tmp_path / "none.npy"), "not a .npy file that can be read"),
     ]:
         with pytest.raises(InputError, match=message):
             searcher.read([name])
