@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import lance
@@ -84,6 +86,37 @@ def test_messages_do_not_name_lance_s_own_source(tmp_path):
     with pytest.raises(TableError, match="could not be opened") as raised:
         LanceFile(tmp_path / "t.lance").count()
     assert ".rs:" not in str(raised.value)
+
+
+def test_a_message_with_a_nul_ends_in_an_error_and_not_the_process(tmp_path):
+    """In a process of its own, because without the care that is taken it would be aborted."""
+    lance.write_dataset(pa.table({"id": ["a", "b"], "x": [1, 2]}), tmp_path / "t.lance")
+    lance.write_dataset(pa.table({"id": ["c", "d"], "x": [3, 4]}), tmp_path / "t.lance", mode="append")
+    damaged = 0
+    for file in (tmp_path / "t.lance" / "data").iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"encodings.ColumnEncoding", b"encodings.Colu\0\0Encoding"))
+        damaged += file.read_bytes() != content
+    assert damaged == 2
+    for read in ("list(table.scan(['id', 'x']))", "table.where('x > 1', ['id'])"):
+        script = (
+            "import sys; from isomix.store.lance_file import LanceFile; from isomix.errors import TableError\n"
+            f"table = LanceFile(sys.argv[1])\ntry:\n    {read}\nexcept TableError as error:\n    print(error)"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path / "t.lance")]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, done.stderr
+        assert "could not be read" in done.stdout
+
+
+def test_a_type_that_does_not_exist_is_no_panic(tmp_path):
+    lance.write_dataset(pa.table({"id": ["a"]}), tmp_path / "t.lance")
+    for manifest in (tmp_path / "t.lance" / "_versions").glob("*.manifest"):
+        content = manifest.read_bytes()
+        assert b"string" in content
+        manifest.write_bytes(content.replace(b"string", b"st\x16ing"))
+    with pytest.raises(TableError, match="could not be opened"):
+        EmbeddingTable.open(tmp_path / "t.lance")
 
 
 def test_damaged_tables_give_errors_of_ours_only(golden, tmp_path, rng):

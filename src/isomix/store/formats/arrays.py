@@ -253,7 +253,7 @@ class NpzSource(Source):
             archive = opened.enter_context(zipfile.ZipFile(self.path))
             streams = [opened.enter_context(archive.open(f"{name}.npy")) for name in self.lists]
             for stream in streams:
-                _npy_header(stream)
+                npy_header(stream)
             yield streams
 
     def _blocks(self, rows: int) -> Iterator[Block]:
