@@ -145,8 +145,7 @@ KNOWING = {
     ".npz": damage_npz,
     ".png": damage_png,
     ".jpg": damage_jpeg,
-    ".json": damage_text,
-    ".csv": damage_text,
+    **dict.fromkeys((".json", ".jsonl", ".lock", ".csv", ".tsv", ".txt", ".names"), damage_text),
 }
 
 
