@@ -35,7 +35,9 @@ def seed_npy(folder: Path) -> None:
 def seed_npz(folder: Path) -> None:
     """Stored and deflated, with a second array."""
     np.savez(folder / "stored.npz", features=vectors(), labels=np.arange(40))
-    np.savez_compressed(folder / "deflated.npz", features=vectors(dtype=np.float16), paths=np.array(["a", "b"]))
+    np.savez_compressed(
+        folder / "deflated.npz", features=vectors(dtype=np.float16), paths=np.array([f"{i}.png" for i in range(40)])
+    )
 
 
 def seed_fvecs(folder: Path) -> None:
@@ -375,7 +377,8 @@ def seed_runs(folder: Path) -> None:
 
 
 def read_embeddings(path: Path) -> None:
-    """All rows and the description; a file of arrays also whole, as queries and data sets are read."""
+    """All rows with their columns, and the description; a file of arrays also whole, as queries and data sets are read."""
+    from isomix.store import duplicates
     from isomix.store.formats import open_embeddings
     from isomix.store.formats.npy import load_npy, load_npz
     from isomix.store.inspect import inspect_path
@@ -383,6 +386,7 @@ def read_embeddings(path: Path) -> None:
     inspect_path(path)
     for block in open_embeddings(path).blocks(16):
         np.asarray(block.vectors).sum()
+    duplicates._read(path, None)
     if path.suffix in (".npy", ".npz"):
         (load_npy if path.suffix == ".npy" else load_npz)(path)
 

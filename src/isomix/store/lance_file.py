@@ -124,18 +124,19 @@ class LanceFile:
         """Record batches of at most ``rows`` rows, in the order of the table."""
         with self._errors("read"):
             self._try_every_piece(columns)
-            yield from self._dataset.to_batches(columns=list(columns), batch_size=rows)
+            for batch in self._dataset.to_batches(columns=list(columns), batch_size=rows):
+                yield _whole(batch)
 
     def take(self, offsets: Sequence[int], columns: Sequence[str]) -> Any:
         """An Arrow table of the rows at ``offsets``, which must be sorted and unique."""
         with self._errors("read"):
-            return self._dataset.take(list(offsets), columns=list(columns))
+            return _whole(self._dataset.take(list(offsets), columns=list(columns)))
 
     def where(self, predicate: str, columns: Sequence[str]) -> Any:
         """An Arrow table of the rows for which an SQL predicate holds."""
         with self._errors("read"):
             self._try_every_piece(self._dataset.schema.names)
-            return self._dataset.to_table(columns=list(columns), filter=predicate)
+            return _whole(self._dataset.to_table(columns=list(columns), filter=predicate))
 
     def _try_every_piece(self, columns: Sequence[str]) -> None:
         """Read one row of every piece of the table, once a version, and so the description of every column in it.
@@ -274,6 +275,12 @@ _ADVICE = {
     "written": _WRITING,
     "removed": _WRITING,
 }
+
+
+def _whole(rows: Any) -> Any:
+    """The same rows; Arrow's own error where text is none, or lists reach beyond their values."""
+    rows.validate(full=True)
+    return rows
 
 
 def _lance() -> Any:

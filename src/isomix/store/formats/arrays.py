@@ -194,7 +194,7 @@ class SafetensorsSource(ArraySource):
         lists = {
             name: np.dtype(_NUMBERS[entry["dtype"]])
             for name, entry in self.stored.entries.items()
-            if list(entry["shape"]) == [self.rows] and entry["dtype"] in _NUMBERS
+            if entry["shape"] == [self.rows] and entry["dtype"] in _NUMBERS
         }
         if lists:
             self.bring(Lists(self.path, lists, partial(self._list_streams, list(lists))))
@@ -204,7 +204,7 @@ class SafetensorsSource(ArraySource):
         with ExitStack() as opened:
             streams: list[IO[bytes]] = [opened.enter_context(self.path.open("rb")) for _ in names]
             for name, stream in zip(names, streams, strict=True):
-                stream.seek(self.stored.data_start + int(self.stored.entries[name]["data_offsets"][0]))
+                stream.seek(self.stored.data_start + self.stored.entries[name]["data_offsets"][0])
             yield streams
 
 
