@@ -136,3 +136,12 @@ def test_damaged_tables_give_errors_of_ours_only(golden, tmp_path, rng):
             table.rows()
             table.embeddings()
             table.rows([0, 3])
+
+
+def test_bytes_that_are_no_text_are_an_error_of_ours(tmp_path):
+    text = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
+    lance.write_dataset(pa.table({"id": ["a"], "path": text}), tmp_path / "t.lance")
+    table = LanceFile(tmp_path / "t.lance")
+    for read in (lambda: list(table.scan(["path"])), lambda: table.take([0], ["path"])):
+        with pytest.raises(TableError, match=r"could not be read: .*UTF8"):
+            read()
