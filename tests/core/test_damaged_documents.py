@@ -186,11 +186,12 @@ def _with_header(whole: bytes, change: Callable[[dict[str, Any]], None]) -> byte
     return len(text).to_bytes(8, "little") + text + whole[8 + length :]
 
 
-def test_text_that_could_not_be_saved_again_is_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("value", "message"), [("\ud800", "surrogates"), (12345, "Out of range")])
+def test_what_could_not_be_saved_again_is_not_loaded(tmp_path: Path, value: Any, message: str) -> None:
     _classifier("project-and-mix", tmp_path / "whole")
-    damaged = _with_header((tmp_path / "whole").read_bytes(), lambda own: own["source"].update(model="\ud800"))
-    (tmp_path / "damaged").write_bytes(damaged)
-    with pytest.raises(FileFormatError, match="surrogates"):
+    whole = _with_header((tmp_path / "whole").read_bytes(), lambda own: own["source"].update(model=value))
+    (tmp_path / "damaged").write_bytes(whole.replace(b"12345", b"1e999"))
+    with pytest.raises(FileFormatError, match=message):
         load_classifier(tmp_path / "damaged")
 
 
