@@ -122,6 +122,7 @@ def seed_space(folder: Path) -> None:
         "text-isoclip": IsoCLIP(projectors(), band=(2, 2), modality="text").fit(),
         "text-pca": spaces.TextPCA(4).fit(vectors()),
         "projected": spaces.TextPCA(4, projectors=projectors()).fit(vectors()),
+        "nested": spaces.NestedTextPCA(projectors=projectors()).fit(vectors()),
         "pca": spaces.PCAWhitening(8).fit(vectors()),
         "zca": spaces.ZCAWhitening(shrinkage=0.1).fit(vectors()),
         "plain": spaces.Plain().fit(vectors()),
@@ -144,6 +145,10 @@ def seed_classifier(folder: Path) -> None:
         kind().fit(vectors(), labels, text=text_of).save(folder / f"{name}.safetensors")
     kind = CLASSIFIERS["project-and-mix"]
     kind(calibrate=True).fit(vectors(), np.arange(40) % 4, text=text).save(folder / "calibrated.safetensors")
+    rng = np.random.default_rng(3)
+    noisy = vectors(4)[np.arange(404) % 4] + 0.3 * rng.standard_normal((404, 16)).astype(np.float32)
+    pooled = kind().fit(noisy[:4], np.arange(4), text=dict(enumerate(vectors(4))), unlabelled=noisy[4:])
+    pooled.save(folder / "pooled.safetensors")
 
 
 def seed_projectors(folder: Path) -> None:
@@ -507,10 +512,12 @@ def read_arrays(path: Path) -> None:
     """A data set, or a bank of texts."""
     from isomix.benchmark.banks import bank_identity, read_bank
     from isomix.benchmark.datasets import open_dataset
+    from isomix.store import bank
 
     if path.stem == "bank":
         bank_identity(path)
         read_bank(path, None)
+        bank.read_bank(path)
     else:
         open_dataset(f"arrays:{path}").with_test_split().fingerprint()
 
@@ -528,12 +535,12 @@ def read_list(path: Path) -> None:
     import typer
 
     from isomix.cli.fit import _read_names
-    from isomix.cli.search import _read_sentences
     from isomix.errors import InputError
+    from isomix.store.bank import read_bank
     from isomix.store.scan import first_pictures, scan
 
     if path.suffix == ".queries":
-        _read_sentences(path)
+        read_bank(path)
     elif path.suffix == ".names":
         try:
             _read_names(path)

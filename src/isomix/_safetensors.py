@@ -158,7 +158,9 @@ def shard_of_tensor(index: bytes, where: str) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{where} is no index of a split model ({error}). Fetch it again.") from error
     outside = [
-        shard for shard in shards.values() if not isinstance(shard, str) or Path(shard).name != shard or not shard.isprintable()
+        shard
+        for shard in shards.values()
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.isprintable()
     ]
     if outside:
         raise ModelError(f"{where} names {outside[0]!r}, which is not a file beside it. Do not use this model.")

@@ -321,7 +321,10 @@ def test_a_damaged_index(tmp_path: Path) -> None:
             Projectors.from_pretrained(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", ['{"weight_map": ' + "[" * 100_000, *(json.dumps({"weight_map": {"a": f"x{c}y"}}) for c in ("\0", "\ud800"))])
+@pytest.mark.parametrize(
+    "content",
+    ['{"weight_map": ' + "[" * 100_000, *(json.dumps({"weight_map": {"a": f"x{c}y"}}) for c in ("\0", "\ud800"))],
+)
 def test_an_index_that_is_nested_without_end_or_names_no_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(ModelError, match=r"is no index|which is not a file beside it"):
