@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+ADAPTED = (".npy", ".npz", ".fvecs", ".safetensors", ".parquet", ".index")
+
 
 def vectors(rows: int = 40, width: int = 16, dtype: Any = np.float32) -> Any:
     """Unit rows, always the same."""
@@ -101,16 +103,20 @@ def projectors() -> Any:
 
 
 def seed_adapted(folder: Path) -> None:
-    """Vectors that isomix has adapted, in every layout, with the record of the space beside or inside them."""
+    """Vectors that isomix has adapted, in every layout, with columns and the record of the space beside or inside them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     from isomix import IsoCLIP
     from isomix.store import adapt
 
     folder.joinpath("adapted").mkdir()
     space = IsoCLIP(projectors(), band=(2, 2)).fit()
-    np.save(folder / "plain.npy", vectors())
-    for ending in (".npy", ".npz", ".fvecs", ".safetensors", ".parquet", ".index"):
-        adapt(folder / "plain.npy", folder / "adapted" / f"adapted{ending}", space)
-    folder.joinpath("plain.npy").unlink()
+    columns = {"path": [f"{i}.png" for i in range(40)], "size": list(range(40)), "emb": list(vectors())}
+    pq.write_table(pa.table(columns), folder / "plain.parquet")
+    for ending in ADAPTED:
+        adapt(folder / "plain.parquet", folder / "adapted" / f"adapted{ending}", space)
+    folder.joinpath("plain.parquet").unlink()
 
 
 def seed_space(folder: Path) -> None:
@@ -401,8 +407,8 @@ def read_adapted(path: Path) -> None:
     from isomix.spaces import Plain
     from isomix.store import adapt
 
-    for file in sorted(path.glob("adapted*[!n]")):
-        read_embeddings(file)
+    for ending in ADAPTED:
+        read_embeddings(path / f"adapted{ending}")
     np.save(path / "new.npy", vectors())
     adapt(path / "new.npy", path / "adapted.npy", Plain().fit(vectors()), overwrite=True)
 
@@ -595,7 +601,7 @@ FORMATS = {
     "parquet": Format(seed_parquet, read_embeddings, 2),
     "faiss": Format(seed_faiss, read_embeddings),
     "clip-retrieval": Format(seed_clip_retrieval, read_clip_retrieval),
-    "adapted": Format(seed_adapted, read_adapted),
+    "adapted": Format(seed_adapted, read_adapted, 2),
     "space": Format(seed_space, read_space, 2),
     "classifier": Format(seed_classifier, read_classifier, 3),
     "projectors": Format(seed_projectors, read_projectors, 2),
