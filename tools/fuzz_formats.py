@@ -72,11 +72,28 @@ def seed_parquet(folder: Path) -> None:
 
 
 def seed_faiss(folder: Path) -> None:
-    """Flat indexes, written without faiss: of both usual metrics, and of one with an argument."""
+    """Flat indexes: of both usual metrics, of one with an argument, and, where faiss is there, under ids and a graph."""
     for name, code, metric in (("inner", b"IxFI", 0), ("euclidean", b"IxF2", 1), ("power", b"IxFl", 4)):
         head = code + struct.pack("<iqqqBi", 16, 40, 1 << 20, 1 << 20, 1, metric)
         head += (struct.pack("<f", 3.0) if metric > 1 else b"") + struct.pack("<Q", 640)
         (folder / f"{name}.index").write_bytes(head + vectors().tobytes())
+    with contextlib.suppress(ImportError):
+        import faiss
+
+        ids = faiss.IndexIDMap2(faiss.IndexHNSWFlat(16, 4))
+        ids.add_with_ids(vectors(), np.arange(100, 140))
+        faiss.write_index(ids, str(folder / "ids.faiss"))
+
+
+def seed_lance(folder: Path) -> None:
+    """A Lance table that isomix did not make, in two fragments."""
+    import lance
+    import pyarrow as pa
+
+    fixed = pa.FixedSizeListArray.from_arrays(pa.array(vectors(20).ravel()), 16)
+    rows = pa.table({"path": [f"{i}.png" for i in range(20)], "vector": fixed})
+    for mode in ("create", "append"):
+        lance.write_dataset(rows, folder / "theirs.lance", mode=mode)
 
 
 def seed_clip_retrieval(folder: Path) -> None:
@@ -185,7 +202,9 @@ def seed_model(folder: Path) -> None:
         for i, name in ((1, "visual_projection.weight"), (2, "text_projection.weight"))
     }
     (two / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
-    (two / "config.json").write_text(json.dumps({"model_type": "clip", "architectures": ["CLIPModel"]}))
+    (two / "config.json").write_text(
+        json.dumps({"model_type": "clip", "_name_or_path": "openai/clip-vit-base-patch16"})
+    )
     (two / "processor_config.json").write_text(
         json.dumps({"image_processor": {**processor, "rescale_factor": 1 / 255}})
     )
@@ -394,7 +413,8 @@ def read_embeddings(path: Path) -> None:
     from isomix.store.formats.npy import load_npy, load_npz
     from isomix.store.inspect import inspect_path
 
-    inspect_path(path)
+    if path.suffix != ".lance":
+        inspect_path(path)
     for block in open_embeddings(path).blocks(16):
         np.asarray(block.vectors).sum()
     duplicates._read(path, None)
@@ -456,13 +476,14 @@ def read_model(path: Path) -> None:
     """Projectors and configurations."""
     from isomix import Projectors
     from isomix.encoders import model_folder
+    from isomix.spaces.recognition import find_preset
     from isomix.store.inspect import inspect_path
 
     inspect_path(path)
     model_folder.read_config(path, None)
     model_folder.read_preprocessing(path, None)
     for text_only in (False, True, None):
-        Projectors.from_pretrained(os.fspath(path), offline=True, text_only=text_only)
+        find_preset(Projectors.from_pretrained(os.fspath(path), offline=True, text_only=text_only))
 
 
 def read_hub(path: Path) -> None:
@@ -600,6 +621,7 @@ FORMATS = {
     "safetensors": Format(seed_safetensors, read_embeddings, 2),
     "parquet": Format(seed_parquet, read_embeddings, 2),
     "faiss": Format(seed_faiss, read_embeddings),
+    "lance": Format(seed_lance, read_embeddings),
     "clip-retrieval": Format(seed_clip_retrieval, read_clip_retrieval),
     "adapted": Format(seed_adapted, read_adapted, 2),
     "space": Format(seed_space, read_space, 2),
