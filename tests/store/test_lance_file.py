@@ -145,3 +145,10 @@ def test_bytes_that_are_no_text_are_an_error_of_ours(tmp_path):
     for read in (lambda: list(table.scan(["path"])), lambda: table.take([0], ["path"])):
         with pytest.raises(TableError, match=r"could not be read: .*UTF8"):
             read()
+
+
+def test_a_table_of_others_is_no_ledger(golden):
+    shutil.rmtree(golden / "photos.errors.lance")
+    lance.write_dataset(pa.table({"id": ["a"], "file": ["b"]}), golden / "photos.errors.lance")
+    with pytest.raises(TableError, match="not a ledger of isomix: it has no column path, reason"):
+        EmbeddingTable.open(golden / "photos.lance").errors()
