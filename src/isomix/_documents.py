@@ -150,6 +150,8 @@ def _refuse(constant: str) -> None:
 def _parse(target: Path, text: str, tensors: dict[str, NDArray[Any]], kind: str) -> Document:
     try:
         header = json.loads(text, parse_constant=_refuse)  # NaN and Infinity are no JSON
+        # Halves of surrogate pairs are no text, and 1e999 is no number that could be saved again.
+        json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{target}: the isomix header is not JSON ({error}).") from error
     if not isinstance(header, Mapping):

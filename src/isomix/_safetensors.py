@@ -72,7 +72,9 @@ class PartialSafetensors:
         try:
             header = json.loads(read(_LENGTH_BYTES, start))
             metadata = dict(header.pop("__metadata__", {}))
-            end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+            for name, entry in header.items():
+                _check_entry(name, entry)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         except (ValueError, AttributeError, KeyError, TypeError, IndexError, ArithmeticError, RecursionError) as error:
             raise ModelError(f"{where} has a damaged safetensors header ({error}). Fetch it again.") from error
         if size is not None and start + end != size:
@@ -117,6 +119,15 @@ class PartialSafetensors:
         return np.array(values, dtype.newbyteorder("="))
 
 
+def _check_entry(name: str, entry: Any) -> None:
+    """Raise ValueError where a header does not describe a tensor: ``{"dtype": …, "shape": […], "data_offsets": […, …]}``."""
+    kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    numbers = [*shape, *offsets]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
+    if not isinstance(kind, str) or not whole or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ValueError(f"{name!r:.80} is described as {str(entry)[:200]}")
+
+
 def open_local(path: Path) -> PartialSafetensors:
     """The header of a file on disk."""
 
@@ -144,9 +155,13 @@ def shard_of_tensor(index: bytes, where: str) -> dict[str, str]:
     """
     try:
         shards = dict(json.loads(index)["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{where} is no index of a split model ({error}). Fetch it again.") from error
-    outside = [shard for shard in shards.values() if not isinstance(shard, str) or Path(shard).name != shard]
+    outside = [
+        shard
+        for shard in shards.values()
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.isprintable()
+    ]
     if outside:
         raise ModelError(f"{where} names {outside[0]!r}, which is not a file beside it. Do not use this model.")
     return shards

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from isomix.benchmark.datasets import DATASETS, Captions, Pictures, open_dataset
 from isomix.benchmark.datasets.coop import CoOpSplit
+from isomix.benchmark.datasets.instances import read_ground_truth
 from isomix.benchmark.samples import Samples, stratified_halves
 from isomix.errors import FileFormatError, InputError, IsomixWarning
 
@@ -289,6 +291,45 @@ def test_a_pickle_that_would_run_something_is_refused(small, tmp_path: Path) -> 
 # ---------------------------------------------------------------------- one's own
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04r\xff\xff\xff\x7f.",  # an object that is number 2,147,483,647
+        b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b"abc.",  # a terabyte of bytes
+        b"\x80\x04cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",  # an array of two gigabytes
+        b"\x80\x04cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85C\x01b\x87R.",
+    ],
+)
+def test_a_pickle_that_asks_for_much_memory_is_refused(small, tmp_path: Path, content: bytes) -> None:
+    _, folder = small("roxford5k")
+    (folder / "gnd_roxford5k.pkl").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="is refused") as refused:
+            read_ground_truth(folder, "gnd_roxford5k")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    assert not isinstance(refused.value.__cause__, MemoryError)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"train": [[7, 0, "a"]], "val": [], "test": []}',
+        '{"train": [["x.jpg", 0, 5]], "val": [], "test": []}',
+        '{"train": [["' + "x" * 5000 + '.jpg", 0, "a"]], "val": [], "test": []}',
+        '{"train": [["x.jpg", 1e999, "a"]], "val": [], "test": []}',
+    ],
+)
+def test_lists_of_another_form(tmp_path: Path, content: str) -> None:
+    (tmp_path / "dtd").mkdir()
+    (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").write_text(content)
+    with pytest.raises(InputError, match="dtd: "):
+        replace(DATASETS["dtd"], expected={}).load(tmp_path)
+
+
 def test_a_folder_of_classes(tmp_path: Path) -> None:
     touch(tmp_path, "coffee_cup/a.png", "coffee_cup/b.png", "key/c.png", "key/notes.txt")
     found = open_dataset(f"folder:{tmp_path}")
@@ -376,7 +417,7 @@ def test_arrays(arrays, rng: np.random.Generator) -> None:
         ({"text": np.ones((3, 4))}, r"text has the shape \(3, 4\), expected \(2, 4\)"),
         ({"features": np.ones((5, 8))}, "6 embeddings, but {'features': 5}"),
         ({"split": np.array(["holdout"] * 6)}, "split 'holdout' is unknown"),
-        ({"labels": np.array([{}] * 6, object)}, "cannot be read as .npz"),
+        ({"labels": np.array([{}] * 6, object)}, r"not a \.npz file that can be read \(it holds pickled objects"),
     ],
 )
 def test_bad_arrays(arrays, changes: dict, message: str) -> None:

@@ -93,6 +93,38 @@ def test_files_that_are_no_runs(folder: RunFolder) -> None:
             read_runs(folder.folder)
 
 
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("ncm", {"settings": []}, r"settings is '\[\]', expected an object"),
+        ("ncm", {"tier": {}, "dataset": None}, "dataset is 'None', expected text"),
+        ("ncm", {"time": 5}, "time is '5', expected text"),
+        ("ncm", {"task": "sorting"}, "task is 'sorting', expected one of image_retrieval"),
+        ("ncm", {"task": ["ncm"]}, "task is"),
+        ("ncm", {"backbone": 7}, "backbone is '7', expected text or null"),
+        ("ncm", {"metrics": {}}, r"metrics\.accuracy is 'None', expected a number"),
+        ("ncm", {"metrics": {"accuracy": float("nan")}}, r"metrics\.accuracy is 'nan'"),
+        ("ncm", {"metrics": {"accuracy": 10**400}}, r"metrics\.accuracy is '1000"),
+        ("ncm", {"metrics": {"accuracy": 0.5, "intervals": {"accuracy": [1]}}}, r"intervals\.accuracy is '\[1\]'"),
+        ("ncm", {"details": {"latency": 3}}, r"details\.latency is '3'"),
+        ("ncm", {"details": {"weights": [1]}}, r"details\.weights is"),
+        ("ncm", {"settings": {"data_fingerprint": []}}, r"settings\.data_fingerprint is"),
+        ("fewshot", {"tier": {}}, r"tier is '\{\}', expected one of"),
+        ("fewshot", {"tier": ["none"]}, "tier is"),
+        ("fewshot", {"settings": {"tier": {}}, "shots": "four"}, "shots is 'four', expected a whole number"),
+        ("fewshot", {"seed": True}, "seed is 'True', expected a whole number"),
+    ],
+)
+def test_runs_with_values_of_another_kind(folder: RunFolder, task: str, changes: dict[str, Any], message: str) -> None:
+    few = {"shots": 4, "seed": 1, "tier": "leave-one-out"} if task == "fewshot" else {}
+    run(folder, task=task, **few)
+    (path,) = folder.folder.glob("*.json")
+    assert len(read_runs(folder.folder)) == 1
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(FileFormatError, match=message):
+        read_runs(folder.folder)
+
+
 # ---------------------------------------------------------------------- published figures
 
 

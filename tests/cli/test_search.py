@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import isomix
-from isomix.errors import BandError, FingerprintMismatchError, InputError, ModalityError, TableError
+from isomix.errors import BandError, FileFormatError, FingerprintMismatchError, InputError, ModalityError, TableError
 from isomix.spaces import bands, recognition
 from isomix.store import EmbeddingTable, adapt, adapt_column, embed
 from isomix.store.search import TableSearch
@@ -229,10 +229,10 @@ def test_unusable_queries(searcher, tmp_path):
         ("0" * 32, "no row with the id"),
         ("", "expected words"),
         (str(tmp_path / "narrow.npy"), "got width 3, expected 192"),
-        (str(tmp_path / "text.npy"), "cannot be read as .npy"),
-        (str(tmp_path / "none.npy"), "cannot be read as .npy"),
+        (str(tmp_path / "text.npy"), "not a .npy file that can be read"),
+        (str(tmp_path / "none.npy"), "not a .npy file that can be read"),
     ]:
-        with pytest.raises(InputError, match=message):
+        with pytest.raises((InputError, FileFormatError), match=message):
             searcher.read([name])
     with pytest.raises(InputError, match="space: got 'iso'"):
         searcher.search([], space="iso")

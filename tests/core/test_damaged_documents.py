@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from isomix import Projectors
-from isomix.errors import IsomixError, IsomixWarning
+from isomix.errors import FileFormatError, IsomixError, IsomixWarning
 from isomix.fewshot import CLASSIFIERS, load_classifier
 from isomix.linalg import normalize_rows
 from isomix.spaces import SPACES, TextPCA, load_space
@@ -174,3 +174,31 @@ def test_a_damaged_file_is_refused_or_works(case: str, tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert refused > MUTATIONS // 4
+
+
+def _with_header(whole: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    own = json.loads(header["__metadata__"]["isomix"])
+    change(own)
+    header["__metadata__"]["isomix"] = json.dumps(own)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + whole[8 + length :]
+
+
+@pytest.mark.parametrize(("value", "message"), [("\ud800", "surrogates"), (12345, "Out of range")])
+def test_what_could_not_be_saved_again_is_not_loaded(tmp_path: Path, value: Any, message: str) -> None:
+    _classifier("project-and-mix", tmp_path / "whole")
+    whole = _with_header((tmp_path / "whole").read_bytes(), lambda own: own["source"].update(model=value))
+    (tmp_path / "damaged").write_bytes(whole.replace(b"12345", b"1e999"))
+    with pytest.raises(FileFormatError, match=message):
+        load_classifier(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize("changes", [{"shrinkage": "pca-whitening"}, {"n_components": 0}, {"n_components": "all"}])
+def test_parameters_of_a_whitening_are_numbers(tmp_path: Path, changes: dict[str, Any]) -> None:
+    _space("pca-whitening", tmp_path / "whole")
+    damaged = _with_header((tmp_path / "whole").read_bytes(), lambda own: own["parameters"].update(changes))
+    (tmp_path / "damaged").write_bytes(damaged)
+    with pytest.raises(FileFormatError, match="cannot be used"):
+        load_space(tmp_path / "damaged")

@@ -62,6 +62,7 @@ def test_preprocessing_of_a_picture_like_a_thread(rng: np.random.Generator) -> N
         ({**PREPROCESSING, "resample": 9}, "9 is missing or unknown"),
         ({**PREPROCESSING, "image_mean": [0.5]}, "three channels"),
         ({**PREPROCESSING, "image_std": None}, "cannot be understood"),
+        ({**PREPROCESSING, "size": {"shortest_edge": float("inf")}}, "cannot be understood"),
     ],
 )
 def test_preprocessing_is_never_guessed(config: dict[str, Any], message: str) -> None:

@@ -321,6 +321,16 @@ def test_a_damaged_index(tmp_path: Path) -> None:
             Projectors.from_pretrained(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "content",
+    ['{"weight_map": ' + "[" * 100_000, *(json.dumps({"weight_map": {"a": f"x{c}y"}}) for c in ("\0", "\ud800"))],
+)
+def test_an_index_that_is_nested_without_end_or_names_no_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelError, match=r"is no index|which is not a file beside it"):
+        Projectors.from_pretrained(str(tmp_path))
+
+
 def test_a_file_of_isomix_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(save({"image_projector": IMAGE}, metadata={"isomix": json.dumps({"format": 99})}))
@@ -701,3 +711,18 @@ def test_the_hubs_own_cache_is_used_first(server: Hub, tmp_path: Path, monkeypat
     assert not server.requests
     with pytest.raises(OfflineError):
         Projectors.from_pretrained("hf:org/model", offline=True, revision="v2")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"../../elsewhere", b"x" * 5000, b"\0", b""])
+def test_a_cache_that_names_no_commit_is_none(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    theirs = tmp_path / "home/hub/models--org--model/refs"
+    ours = tmp_path / "user/isomix/projectors/org--model"
+    for folder, name in ((theirs, "main"), (ours, "main.commit")):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(content)
+    with pytest.raises(OfflineError, match="are not on this machine"):
+        Projectors.from_pretrained("hf:org/model", offline=True)

@@ -452,3 +452,12 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
         peaks.append(int(done.stdout) / 1024)
     assert peaks[1] - peaks[0] < 30
+
+
+def test_a_record_that_cannot_be_written_again_is_left_aside(tmp_path, space, rng):
+    np.save(tmp_path / "s.npy", rng.standard_normal((5, space.projectors.embedding_dim)).astype(np.float32))
+    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space)
+    record = tmp_path / "t.npy.isomix.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "source": "\ud800"}))
+    adapt(tmp_path / "s.npy", tmp_path / "t.npy", space, overwrite=True)
+    assert json.loads(record.read_text())["space"]["method"] == "isoclip"

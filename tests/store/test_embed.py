@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import runpy
 import shutil
@@ -391,6 +392,32 @@ def test_journal_note_cut_short_is_forgotten(photos, tmp_path, encoder):
     (tmp_path / ".t.lance.lock").write_text('{"version": 1, "rows": 4, "fail')
     embed(photos, tmp_path / "t.lance", encoder)
     assert EmbeddingTable.open(tmp_path / "t.lance").errors() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": None},
+        {"version": "1"},
+        {"failures": 5},
+        {"failures": [["00", "a.png", 3, 4]]},
+        {"failures": [["00') OR ('1' = '1", "a.png", 3, 4, "no picture"]]},
+        {"failures": [["00", 7, 3, 4, "no picture"]]},
+        {"failures": [["00", "a.png", 1 << 70, 4, "no picture"]]},
+        {"failures": [["00", "\ud800", 3, 4, "no picture"]]},
+    ],
+)
+def test_a_journal_that_isomix_did_not_write_is_refused(photos, tmp_path, encoder, changes):
+    embed(photos, tmp_path / "t.lance", encoder)
+    note = {"version": 0, "rows": 1, "failures": [["00", "a.png", 3, 4, "no picture"]]}
+    lock = tmp_path / ".t.lance.lock"
+    lock.write_text(json.dumps({**note, **changes}))
+    with pytest.raises(TableError, match=r"\.t\.lance\.lock is not the note.*Delete it"):
+        embed(photos, tmp_path / "t.lance", encoder)
+    lock.write_text(json.dumps(note))
+    with Journal(tmp_path / "t.lance") as journal:
+        journal.recover(EmbeddingTable.open(tmp_path / "t.lance"))
+    assert [row["path"] for row in EmbeddingTable.open(tmp_path / "t.lance").errors()] == ["a.png"]
 
 
 def test_disk_errors_are_table_errors(photos, tmp_path, encoder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tracemalloc
 import zipfile
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from isomix.errors import FileFormatError, InputError
+from isomix.store.convert import convert
+from isomix.store.duplicates import find_duplicates
 from isomix.store.formats import Job, lost_columns, open_embeddings, write_embeddings
 from isomix.store.formats.base import natural_key
 
@@ -102,9 +105,10 @@ def test_npy_and_npz_at_any_size(tmp_path_factory, rows, width, block, half):
 
 
 def test_natural_order():
-    names = ["emb_10.npy", "emb_9.npy", "emb_1.npy", "emb_010b.npy"]
+    names = ["emb_10.npy", "emb_9.npy", "emb_1.npy", "emb_010b.npy", "emb_1²2.npy"]
     assert [p.name for p in sorted(map(Path, names), key=natural_key)] == [
         "emb_1.npy",
+        "emb_1²2.npy",
         "emb_9.npy",
         "emb_10.npy",
         "emb_010b.npy",
@@ -390,3 +394,55 @@ def test_unknown_layouts_list_the_known_ones(tmp_path):
             open_embeddings(path)
     with pytest.raises(InputError, match="does not exist"):
         open_embeddings(tmp_path / "nothing.npy")
+
+
+# ---------------------------------------------------------------------- columns that are damaged
+
+
+def invalid_text(rows: int) -> pa.Array:
+    """An array of text whose bytes are no UTF-8; Arrow makes it without a look at them."""
+    offsets = np.arange(rows + 1, dtype=np.int32)
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(b"\xff" * rows))
+
+
+@pytest.mark.parametrize("code", [0x110000, 0xD800])
+def test_numbers_that_are_no_characters_are_no_names(tmp_path, rng, code):
+    names = np.array(["a.png", "b.png", "c.png"])
+    names.view(np.uint32)[6] = code
+    np.savez(tmp_path / "a.npz", embeddings=rng.standard_normal((3, 4)).astype(np.float32), path=names)
+    with pytest.raises(FileFormatError, match="text in path that is no Unicode"):
+        find_duplicates(tmp_path / "a.npz")
+
+
+def test_bytes_that_are_no_text_are_no_names(tmp_path, rng):
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.standard_normal(3 * 192).astype(np.float16)), 192)
+    pq.write_table(pa.table({"path": invalid_text(3), "embedding": vectors}), tmp_path / "a.parquet")
+    with pytest.raises(FileFormatError, match="not a file with text in path"):
+        find_duplicates(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="the column path cannot become path"):
+        convert(tmp_path / "a.parquet", tmp_path / "a.lance", model="embedded")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"shape": [2], "data_offsets": [0, 8]},
+        {"dtype": 3, "shape": [2], "data_offsets": [0, 8]},
+        {"dtype": ["F32"], "shape": [2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": ["2"], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, float("nan")]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, True]},
+        [],
+        None,
+    ],
+)
+def test_a_header_that_describes_no_tensor(tmp_path, entry):
+    whole = {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]}
+    header = json.dumps({"embeddings": whole, "other": entry}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(32))
+    with pytest.raises(FileFormatError, match="damaged safetensors header"):
+        open_embeddings(tmp_path / "a.safetensors")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import lance
@@ -86,6 +88,37 @@ def test_messages_do_not_name_lance_s_own_source(tmp_path):
     assert ".rs:" not in str(raised.value)
 
 
+def test_a_message_with_a_nul_ends_in_an_error_and_not_the_process(tmp_path):
+    """In a process of its own, because without the care that is taken it would be aborted."""
+    lance.write_dataset(pa.table({"id": ["a", "b"], "x": [1, 2]}), tmp_path / "t.lance")
+    lance.write_dataset(pa.table({"id": ["c", "d"], "x": [3, 4]}), tmp_path / "t.lance", mode="append")
+    damaged = 0
+    for file in (tmp_path / "t.lance" / "data").iterdir():
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"encodings.ColumnEncoding", b"encodings.Colu\0\0Encoding"))
+        damaged += file.read_bytes() != content
+    assert damaged == 2
+    for read in ("list(table.scan(['id', 'x']))", "table.where('x > 1', ['id'])"):
+        script = (
+            "import sys; from isomix.store.lance_file import LanceFile; from isomix.errors import TableError\n"
+            f"table = LanceFile(sys.argv[1])\ntry:\n    {read}\nexcept TableError as error:\n    print(error)"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path / "t.lance")]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, done.stderr
+        assert "could not be read" in done.stdout
+
+
+def test_a_type_that_does_not_exist_is_no_panic(tmp_path):
+    lance.write_dataset(pa.table({"id": ["a"]}), tmp_path / "t.lance")
+    for manifest in (tmp_path / "t.lance" / "_versions").glob("*.manifest"):
+        content = manifest.read_bytes()
+        assert b"string" in content
+        manifest.write_bytes(content.replace(b"string", b"st\x16ing"))
+    with pytest.raises(TableError, match="could not be opened"):
+        EmbeddingTable.open(tmp_path / "t.lance")
+
+
 def test_damaged_tables_give_errors_of_ours_only(golden, tmp_path, rng):
     files = sorted((golden / "photos.lance").rglob("*.*"))
     for case in range(30):
@@ -103,3 +136,19 @@ def test_damaged_tables_give_errors_of_ours_only(golden, tmp_path, rng):
             table.rows()
             table.embeddings()
             table.rows([0, 3])
+
+
+def test_bytes_that_are_no_text_are_an_error_of_ours(tmp_path):
+    text = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe"))
+    lance.write_dataset(pa.table({"id": ["a"], "path": text}), tmp_path / "t.lance")
+    table = LanceFile(tmp_path / "t.lance")
+    for read in (lambda: list(table.scan(["path"])), lambda: table.take([0], ["path"])):
+        with pytest.raises(TableError, match=r"could not be read: .*UTF8"):
+            read()
+
+
+def test_a_table_of_others_is_no_ledger(golden):
+    shutil.rmtree(golden / "photos.errors.lance")
+    lance.write_dataset(pa.table({"id": ["a"], "file": ["b"]}), golden / "photos.errors.lance")
+    with pytest.raises(TableError, match="not a ledger of isomix: it has no column path, reason"):
+        EmbeddingTable.open(golden / "photos.lance").errors()

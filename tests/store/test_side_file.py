@@ -69,6 +69,31 @@ def test_lines_of_a_stranger_are_left_out(table):
     assert SideFile(table).labels == {"a": "cat"}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"kind": "label", "ids": ["b"], "label": ["dog"]},
+        {"kind": "label", "ids": ["b", 3], "label": "dog"},
+        {"kind": "label", "ids": "bc", "label": "dog"},
+        {"kind": "class", "name": 7, "present": True},
+        {"kind": "rename", "old": "cat", "new": None},
+        {"kind": "vote", "query": "q", "space": {}, "choice": "same"},
+        {"kind": "vote", "query": "q", "space": "s", "choice": "best"},
+        {"kind": "verdict", "left": 1, "right": "b", "verdict": "same"},
+        {"kind": "verdict", "left": "a", "right": "b", "verdict": []},
+        {"kind": ["label"]},
+    ],
+)
+def test_lines_with_values_of_another_kind_are_left_out_whole(table, line):
+    side = SideFile(table)
+    side.label(["a"], "cat")
+    with side.path.open("a") as stream:
+        stream.write(json.dumps(line) + "\n" + "[" * 100_000 + "\n")
+    side = SideFile(table)
+    assert (side.labels, side.classes, side.votes, side.verdicts) == ({"a": "cat"}, ["cat"], [], {})
+    assert side.revision == 1
+
+
 def test_a_deleted_file_is_an_empty_one(table):
     side = SideFile(table)
     side.label(["a"], "cat")
@@ -85,7 +110,7 @@ def test_read_only_writes_nothing(table):
     assert not side.path.exists()
 
 
-@pytest.mark.parametrize("content", [b"no json\n", b'{"format": 99}\n'])
+@pytest.mark.parametrize("content", [b"no json\n", b'{"format": 99}\n', b"[" * 100_000 + b"\n"])
 def test_another_file_under_that_name_is_refused(table, content):
     side = SideFile(table)
     side.path.write_bytes(content)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from isomix._arrays import Floats
+from isomix._arrays import Floats, as_matrix
 from isomix._files import writing
 from isomix.encoders.lazy import LazyEncoder, MadeBy
 from isomix.encoders.prompts import default_templates
+from isomix.errors import FileFormatError
 from isomix.projectors.model_spec import parse_spec
+from isomix.store.formats.npy import load_npz
 
 __all__ = ["Backbone"]
 
@@ -60,8 +62,12 @@ class Backbone(LazyEncoder):
         key = hashlib.sha256("\0".join((self.encoder.fingerprint, *sentences)).encode()).hexdigest()[:24]
         path = None if self.cache is None else self.cache / f"text-{key}.npz"
         if path is not None and path.is_file():
-            with np.load(path, allow_pickle=False) as stored:
-                return stored["embeddings"], stored["features"]
+            stored = load_npz(path, ("embeddings", "features"))
+            if {array.shape[:1] for array in stored.values()} != {(len(sentences),)}:
+                raise FileFormatError(f"{path} does not hold {len(sentences)} sentences. Delete it: it is made again.")
+            return as_matrix(stored["embeddings"], f"{path}, embeddings"), as_matrix(
+                stored["features"], f"{path}, features"
+            )
         encoded = self.encoder.encode_text(sentences, show_progress_bar=False)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from isomix._arrays import Floats
+from isomix._arrays import Floats, as_matrix
 from isomix._files import writing
 from isomix.benchmark.backbone import Backbone
 from isomix.benchmark.datasets.base import Captions, Pictures
 from isomix.benchmark.samples import Samples, Vectors, warn_duplicates
 from isomix.errors import InputError
+from isomix.store.formats.npy import load_npz
 
 __all__ = ["encode_captions", "encode_pictures"]
 
@@ -146,9 +147,9 @@ def _encode_boxes(pictures: Pictures, backbone: Backbone, path: Path) -> Floats:
 
     key = hashlib.sha256(repr([(pictures.paths[i], box) for i, box in pictures.boxes.items()]).encode()).hexdigest()
     if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["key"]) == key:
-                return np.asarray(stored["features"])
+        stored = load_npz(path, ("key", "features"))
+        if str(stored["key"]) == key:
+            return as_matrix(stored["features"], f"{path}, features")
     cut = [read_image(pictures.root / pictures.paths[i]).crop(_corners(box)) for i, box in pictures.boxes.items()]
     found = backbone.encoder.encode_image(cut, show_progress_bar=False)
     if not found.ok.all():

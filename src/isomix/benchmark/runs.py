@@ -8,17 +8,18 @@ import json
 import os
 import platform
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from isomix._files import writing
-from isomix.benchmark.protocols import Outcome
+from isomix.benchmark.protocols import TIERS, Outcome
 from isomix.errors import FileFormatError, InputError
 
-__all__ = ["FORMAT", "RunFolder", "called", "machine", "read_runs", "versions"]
+__all__ = ["FORMAT", "HEADLINE", "RunFolder", "called", "machine", "read_runs", "versions"]
 
 FORMAT = 1
 PACKAGES = ("isomix", "numpy", "scipy", "scikit-learn", "torch", "transformers", "onnxruntime")
@@ -26,7 +27,16 @@ OLD_TIERS = {"none": "leave-one-out", "few": "few-validation", "full": "validati
 """Words of earlier versions; their files are read as if they had the present ones."""
 NAMES = ("dataset", "task", "method", "shots", "tier", "seed")
 """Settings that a reader knows a run by."""
-REQUIRED = ("dataset", "model", "task", "method", "metrics", "settings")
+TEXTS = ("dataset", "model", "pretrained", "task", "method", "time")
+OBJECTS = ("metrics", "details", "settings")
+HEADLINE = {
+    "image_retrieval": ("mean_average_precision", "mAP"),
+    "text_retrieval": ("mean_average_precision", "mAP"),
+    "ncm": ("accuracy", "accuracy"),
+    "fewshot": ("accuracy", "accuracy"),
+    "zeroshot": ("accuracy", "accuracy"),
+}
+"""Task → the metric that stands in its tables, and what it is called there."""
 
 
 class RunFolder:
@@ -139,16 +149,83 @@ def _read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not a run: {error}. Delete it to measure again.") from error
-    missing = [key for key in REQUIRED if not isinstance(record, dict) or key not in record]
-    if missing or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
         raise FileFormatError(
-            f"{path} is not a run that this isomix reads (format {FORMAT}): it lacks "
-            f"{', '.join(missing) or 'nothing'}, format {record.get('format') if isinstance(record, dict) else None!r}."
+            f"{path} is not a run that this isomix reads: format {found!r}, expected {FORMAT}. Move it away, or delete it "
+            "to measure again."
         )
-    for names in (record, record["settings"]):
-        if names.get("tier") in OLD_TIERS:
-            names["tier"] = OLD_TIERS[names["tier"]]
+    for names in (record, record.get("settings")):
+        if isinstance(names, dict) and isinstance(names.get("tier"), str):
+            names["tier"] = OLD_TIERS.get(names["tier"], names["tier"])
+    problems = list(_problems(record))
+    if problems:
+        raise FileFormatError(
+            f"{path} is not a run that this isomix reads: {'; '.join(problems)}. Move it away, or delete it to measure again."
+        )
     return record
+
+
+def _problems(record: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with what the tables, figures and reports take from a run."""
+    yield from (_wrong(name, record.get(name), "text") for name in TEXTS if not isinstance(record.get(name), str))
+    yield from (_wrong(name, record.get(name), "an object") for name in OBJECTS if not _is_object(record.get(name)))
+    if not isinstance(record.get("backbone"), str | None):
+        yield _wrong("backbone", record["backbone"], "text or null")
+    task, metrics, details, settings = (record.get(name) for name in ("task", *OBJECTS))
+    if _is_object(settings) and not isinstance(settings.get("data_fingerprint"), str | None):
+        yield _wrong("settings.data_fingerprint", settings["data_fingerprint"], "text")
+    if _is_object(metrics):
+        yield from _wrong_metrics(task, metrics)
+    if _is_object(details) and "latency" in details:
+        yield from _wrong_latency(record, details["latency"])
+    if _is_object(details) and not _is_object(details.get("weights") or {}):
+        yield _wrong("details.weights", details["weights"], "an object")
+    if task == "fewshot":
+        yield from (
+            _wrong(name, record.get(name), "a whole number") for name in ("shots", "seed") if _no_integer(record, name)
+        )
+        if record.get("tier") not in TIERS:
+            yield _wrong("tier", record.get("tier"), f"one of {', '.join(TIERS)}")
+
+
+def _wrong_metrics(task: Any, metrics: Mapping[str, Any]) -> Iterator[str]:
+    if not isinstance(task, str) or task not in HEADLINE:
+        yield _wrong("task", task, f"one of {', '.join(HEADLINE)}")
+        return
+    figure, _ = HEADLINE[task]
+    if not _is_number(metrics.get(figure)):
+        yield _wrong(f"metrics.{figure}", metrics.get(figure), "a number")
+    intervals = metrics.get("intervals", {})
+    pair = intervals.get(figure, (0, 0)) if _is_object(intervals) else None
+    if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_number, pair))):
+        yield _wrong(f"metrics.intervals.{figure}", pair, "two numbers")
+
+
+def _wrong_latency(record: Mapping[str, Any], latency: Any) -> Iterator[str]:
+    times = [latency.get(name) for name in ("median_ms", "ratio_to_plain")] if _is_object(latency) else [None]
+    if not all(map(_is_number, times)) or not isinstance(latency.get("measured"), str):
+        yield _wrong("details.latency", latency, "median_ms, ratio_to_plain (numbers) and measured (text)")
+    if not _is_object(record.get("machine")) or not {"processor", "cores"} <= set(record["machine"]):
+        yield _wrong("machine", record.get("machine"), "an object with processor and cores")
+
+
+def _wrong(name: str, value: Any, expected: str) -> str:
+    return f"{name} is {str(value)[:60]!r}, expected {expected}"
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_number(value: Any) -> bool:
+    # The comparison is false for NaN and infinity; a whole number of thousands of digits is JSON, too.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < sys.float_info.max
+
+
+def _no_integer(record: Mapping[str, Any], name: str) -> bool:
+    value = record.get(name)
+    return not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

@@ -15,17 +15,11 @@ from isomix.benchmark.methods import METHODS, uses_gallery
 from isomix.benchmark.protocols import uses_pool
 from isomix.benchmark.reference import reference, reference_mean, sources
 from isomix.benchmark.rendering import Row, Table
+from isomix.benchmark.runs import HEADLINE
 from isomix.errors import InputError, IsomixWarning
 
-__all__ = ["HEADLINE", "dataset_name", "lay_out"]
+__all__ = ["dataset_name", "lay_out"]
 
-HEADLINE = {
-    "image_retrieval": ("mean_average_precision", "mAP"),
-    "text_retrieval": ("mean_average_precision", "mAP"),
-    "ncm": ("accuracy", "accuracy"),
-    "fewshot": ("accuracy", "accuracy"),
-    "zeroshot": ("accuracy", "accuracy"),
-}
 TITLES = {
     "image_retrieval": "Image-to-image retrieval",
     "text_retrieval": "Text-to-text retrieval",

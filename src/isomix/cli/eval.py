@@ -193,7 +193,8 @@ def _harness(runs: Path, overwrite: bool, chosen: dict[str, Any]) -> Iterator[Ha
 def _show(results: Iterable[Result], as_json: bool) -> None:
     """Print every run when it is there; exit code 3 when some could not be made."""
     from isomix.benchmark.methods import uses_gallery
-    from isomix.benchmark.tables import HEADLINE, dataset_name
+    from isomix.benchmark.runs import HEADLINE
+    from isomix.benchmark.tables import dataset_name
     from isomix.cli.common import ExitCode, log, out, print_json, weights_line
 
     records, problems, made = [], 0, 0

@@ -96,7 +96,7 @@ class Preprocessing:
                 f"{where}: {error} is missing or unknown. Expected the fields of a preprocessor_config.json of "
                 f"transformers: {', '.join(sorted(_USED))}."
             ) from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(
                 f"{where} cannot be understood: {error}. Take the file from the model's own folder."
             ) from error

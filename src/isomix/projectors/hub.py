@@ -36,6 +36,7 @@ _MAX_READ_BYTES = 1 << 30  # of one tensor or header; the largest projectors tha
 _SLOWEST_BYTES_PER_SECOND = 20_000
 _GRACE_SECONDS = 60.0
 _COMMIT = re.compile(r"[0-9a-f]{6,64}")
+_KEPT = re.compile(rf"{_COMMIT.pattern}|unknown")
 
 
 def is_offline(offline: bool) -> bool:
@@ -58,7 +59,7 @@ def cached_file(name: str, filename: str, revision: str | None = None) -> Path |
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     repository = hub / f"models--{name.replace('/', '--')}"
     reference = repository / "refs" / (revision or "main")
-    commit = reference.read_text().strip() if reference.is_file() else revision
+    commit = _reference(reference) if reference.is_file() else revision
     if commit and not _COMMIT.fullmatch(commit):  # it becomes part of a path
         return None
     path = repository / "snapshots" / commit / filename if commit else None
@@ -108,8 +109,8 @@ def read_from_hub(
     reference = kept / f"{urllib.parse.quote(revision, safe='')}{variant}.commit"
     source = source or f"hf:{name}"
     if is_offline(offline):
-        if reference.is_file():
-            return _load_kept(kept / f"{reference.read_text()}.safetensors", source)
+        if _KEPT.fullmatch(_reference(reference).removesuffix(variant)):  # it becomes part of a path
+            return _load_kept(kept / f"{_reference(reference)}.safetensors", source)
         raise OfflineError(
             f"the projectors of 'hf:{name}' (revision {revision}) are not on this machine, and connections are "
             "forbidden. Run once without offline, or download the model's folder elsewhere and name the folder "
@@ -134,6 +135,14 @@ def read_from_hub(
     except OSError as error:
         warnings.warn(f"the projectors of {name} could not be kept in {kept}: {error}.", IsomixWarning, stacklevel=4)
     return projectors
+
+
+def _reference(path: Path) -> str:
+    """The commit that a small file names; empty where there is no such file, or no text in it."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _load_kept(path: Path, source: str) -> Projectors:

@@ -110,7 +110,10 @@ class PCAWhitening(Space):
     @classmethod
     def _from_document(cls, document: Document, path: str | os.PathLike[str]) -> Self:
         sizes = expect_tensors(document, path, {"operator": ("k", "d"), "offset": ("d",), "variances": ("r",)})
-        space = cls(document.parameters["n_components"], shrinkage=document.parameters["shrinkage"])
+        wanted, shrinkage = document.parameters["n_components"], float(document.parameters["shrinkage"])
+        if wanted is not None:
+            check_integer(wanted, "n_components", minimum=1)
+        space = cls(wanted, shrinkage=shrinkage)
         space.operator_, space.offset_ = document.tensors["operator"], document.tensors["offset"]
         space.variances_ = document.tensors["variances"]
         space.n_components_, space.n_features_in_ = sizes["k"], sizes["d"]

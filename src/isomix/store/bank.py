@@ -11,6 +11,7 @@ import numpy as np
 
 from isomix._arrays import Floats, as_matrix
 from isomix.errors import InputError, IsomixError, TableError
+from isomix.store.formats.npy import load_npy, load_npz
 from isomix.store.table import EmbeddingTable, space_beside
 
 if TYPE_CHECKING:
@@ -56,23 +57,20 @@ def stored_bank(path: Path) -> Floats:
 
     Raises
     ------
+    FileFormatError
+        No such file, or a damaged one.
     InputError
+        No text embeddings in it.
     """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with loaded:
-                found = [key for key in ("text", "embeddings") if key in loaded.files]
-                if not found:
-                    raise InputError(
-                        f"text bank: {path} holds {', '.join(loaded.files)}; expected 'text' or 'embeddings'."
-                    )
-                loaded = loaded[found[0]]
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"text bank: {path} cannot be read ({error}).") from error
-    return as_matrix(loaded, "text bank", nonzero_rows=True, min_rows=2)
+    if path.suffix == ".npz":
+        arrays = load_npz(path)
+        found = [key for key in ("text", "embeddings") if key in arrays]
+        if not found:
+            raise InputError(f"text bank: {path} holds {', '.join(arrays)}; expected 'text' or 'embeddings'.")
+        stored = arrays[found[0]]
+    else:
+        stored = load_npy(path)
+    return as_matrix(stored, "text bank", nonzero_rows=True, min_rows=2)
 
 
 def embed_bank(bank: Bank | None, encoder: Callable[[], Encoder]) -> Floats:

@@ -15,6 +15,7 @@ from isomix._arrays import as_matrix
 from isomix.errors import InputError
 from isomix.neighbors import duplicates, near_pairs, split_leaks
 from isomix.store.formats import bring_columns, open_embeddings
+from isomix.store.formats.base import reading
 from isomix.store.formats.tables import TableSource
 from isomix.store.scan import PATH_COLUMNS
 
@@ -185,7 +186,8 @@ def _read(path: str | os.PathLike[str], column: str | None) -> _Stored:
     for block in source.blocks(4096):
         vectors[block.start : block.start + len(block.vectors)] = block.vectors
         for name, values in columns.items():
-            values += block.columns.column(name).to_pylist()
+            with reading(source.path, f"a file with text in {name}"):
+                values += block.columns.column(name).to_pylist()
     names = [str(name) for name in columns[naming]] if naming else [str(row) for row in range(source.rows)]
     none: list[None] = [None] * source.rows
     root = source.table.root if isinstance(source, TableSource) else source.path.resolve().parent

@@ -11,10 +11,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from isomix._arrays import check_integer
 from isomix.errors import TableError
 from isomix.store.ledger import Failure
 from isomix.store.table import EmbeddingTable
@@ -74,8 +76,17 @@ class Journal:
         """Complete or forget the chunk during which an earlier run was killed."""
         note = self._read()
         if note is not None:
-            if note["rows"] == 0 or table.version > note["version"]:
-                table.ledger.add([Failure(*values) for values in note["failures"]])
+            try:
+                counts = [check_integer(note[name], name) for name in ("rows", "version")]
+                failures = [_failure(values) for values in note["failures"]]
+            except (KeyError, TypeError, ValueError) as error:
+                raise TableError(
+                    f"{self._path} is not the note of a run that was killed: {error}. Delete it, and run the same command "
+                    "again."
+                ) from error
+            rows, version = counts
+            if rows == 0 or table.version > version:
+                table.ledger.add(failures)
             self._write(b"")
 
     def commit(self, table: EmbeddingTable, part: Part) -> None:
@@ -95,7 +106,7 @@ class Journal:
         file.seek(0)
         try:
             note = json.loads(file.read())
-        except ValueError:  # nothing, or a note cut short: then neither table was touched
+        except (ValueError, RecursionError):  # nothing, or a note cut short: then neither table was touched
             return None
         return note if isinstance(note, dict) else None
 
@@ -111,6 +122,25 @@ class Journal:
         if self._file is None:
             raise TableError("the journal is used outside its context.")
         return self._file
+
+
+def _failure(values: Any) -> Failure:
+    """A failure as a note holds it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is not one.
+    """
+    failure = Failure(*values)
+    texts, numbers = (failure.id, failure.path, failure.reason), (failure.size, failure.mtime_ns)
+    if not all(isinstance(text, str) for text in texts) or not re.fullmatch("[0-9a-f]+", failure.id):
+        raise TypeError(f"a failure is {values!r:.200}, expected id, path, size, mtime_ns, reason")
+    for number in numbers:
+        if number is not None and check_integer(number, "size or mtime_ns", minimum=-(1 << 63)) >= 1 << 63:
+            raise ValueError(f"a failure has the size or time {str(number)[:30]}")
+    "".join(texts).encode()
+    return failure
 
 
 def _lock(file: BinaryIO) -> bool:

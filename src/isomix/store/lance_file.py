@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class LanceFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = check_table_path(path)
         self._opened: Any = None
+        self._tried: set[tuple[int, str]] = set()
 
     def exists(self) -> bool:
         """Whether there is something at the path, other than the leftovers of a creation that was killed."""
@@ -92,6 +94,7 @@ class LanceFile:
         with self._errors("removed"):
             discard(self.path)
         self._opened = None
+        self._tried.clear()
 
     @property
     def _dataset(self) -> Any:
@@ -105,7 +108,8 @@ class LanceFile:
     @property
     def schema(self) -> Any:
         """Its Arrow schema."""
-        return self._dataset.schema
+        with self._errors("opened"):
+            return self._dataset.schema
 
     @property
     def version(self) -> int:
@@ -120,17 +124,37 @@ class LanceFile:
     def scan(self, columns: Sequence[str], rows: int = 8192) -> Iterator[Any]:
         """Record batches of at most ``rows`` rows, in the order of the table."""
         with self._errors("read"):
-            yield from self._dataset.to_batches(columns=list(columns), batch_size=rows)
+            self._try_every_piece(columns)
+            for batch in self._dataset.to_batches(columns=list(columns), batch_size=rows):
+                yield _whole(batch)
 
     def take(self, offsets: Sequence[int], columns: Sequence[str]) -> Any:
         """An Arrow table of the rows at ``offsets``, which must be sorted and unique."""
         with self._errors("read"):
-            return self._dataset.take(list(offsets), columns=list(columns))
+            return _whole(self._dataset.take(list(offsets), columns=list(columns)))
 
     def where(self, predicate: str, columns: Sequence[str]) -> Any:
         """An Arrow table of the rows for which an SQL predicate holds."""
         with self._errors("read"):
-            return self._dataset.to_table(columns=list(columns), filter=predicate)
+            self._try_every_piece(self._dataset.schema.names)
+            return _whole(self._dataset.to_table(columns=list(columns), filter=predicate))
+
+    def _try_every_piece(self, columns: Sequence[str]) -> None:
+        """Read one row of every piece of the table, once a version, and so the description of every column in it.
+
+        Rows that are scanned pass through Arrow's stream, which ends the whole process when an error's message holds a
+        NUL, as the name of something unknown in a damaged file may. A row that is taken raises that error instead.
+        """
+        dataset = self._dataset
+        version = int(dataset.version)
+        fresh = [name for name in columns if (version, name) not in self._tried]
+        if not fresh:
+            return
+        sizes = [fragment.count_rows() for fragment in dataset.get_fragments()]
+        first = [end - size for end, size in zip(accumulate(sizes), sizes, strict=True) if size]
+        if first:
+            dataset.take(first, columns=fresh)
+        self._tried.update((version, name) for name in fresh)
 
     def append(self, rows: Any) -> None:
         """Add rows at the end, in one commit."""
@@ -284,6 +308,12 @@ _ADVICE = {
     "written": _WRITING,
     "removed": _WRITING,
 }
+
+
+def _whole(rows: Any) -> Any:
+    """The same rows; Arrow's own error where text is none, or lists reach beyond their values."""
+    rows.validate(full=True)
+    return rows
 
 
 def _lance() -> Any:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from isomix.errors import TableError
 from isomix.store.lance_file import LanceFile
 from isomix.store.schema import arrow
 
@@ -52,10 +53,23 @@ class Ledger:
         self._lance = LanceFile(self.path)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows: id, path, size, mtime_ns, reason, time."""
+        """All rows: id, path, size, mtime_ns, reason, time.
+
+        Raises
+        ------
+        TableError
+            Something else lies there.
+        """
         if not self._lance.exists():
             return []
-        return [row for batch in self._lance.scan(self._lance.schema.names) for row in batch.to_pylist()]
+        names = self._lance.schema.names
+        missing = [name for name in ("id", "path", "reason") if name not in names]
+        if missing:
+            raise TableError(
+                f"{self.path} is not a ledger of isomix: it has no column {', '.join(missing)}. Move it away, and "
+                "run embed again."
+            )
+        return [row for batch in self._lance.scan(names) for row in batch.to_pylist()]
 
     def add(self, failures: Sequence[Failure]) -> None:
         """Put failures in; an earlier one of the same file is replaced."""

@@ -21,6 +21,7 @@ from isomix.store.answers import Answer, Hit, Query, Vector
 from isomix.store.arithmetic import parse_sums, read_terms
 from isomix.store.bank import Bank
 from isomix.store.filters import RowFilter
+from isomix.store.formats.npy import load_npy
 from isomix.store.scan import source_file
 from isomix.store.search_spaces import SPACE_NAMES, TableSpaces
 from isomix.store.smooth import SmoothedColumn, expand_in_table, smoothed_column, smoothed_gone
@@ -180,12 +181,7 @@ class TableSearch:
         return Query(name, "row", vector, self.table.root / row["path"], row)
 
     def _vectors(self, name: str, path: Path) -> Iterator[Query]:
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{path} cannot be read as .npy ({error}). Expected vectors of the table's model."
-            ) from error
+        array = load_npy(path)
         width = self.table.metadata.embedding_dim
         rows = as_matrix(
             array[None] if array.ndim == 1 else array,

@@ -53,6 +53,8 @@ class _Contents:
 
     def apply(self, event: Mapping[str, Any]) -> None:
         kind = event["kind"]
+        if not _is_whole(event):
+            raise TypeError("values of another kind")
         if kind == "label":
             for identifier in event["ids"]:
                 if event["label"] is None:
@@ -78,6 +80,20 @@ class _Contents:
                 self.verdicts.pop(pair, None)
             else:
                 self.verdicts[pair] = event["verdict"]
+
+
+def _is_whole(event: Mapping[str, Any]) -> bool:
+    """Whether the values of a line are what is written there; a line of a later version, with a kind of its own, is."""
+    kind = event["kind"]
+    if kind == "label":
+        texts = [*event["ids"], *([] if event["label"] is None else [event["label"]])]
+        return isinstance(event["ids"], list) and all(isinstance(text, str) for text in texts)
+    if kind == "vote" and event["choice"] not in CHOICES:
+        return False
+    if kind == "verdict" and event["verdict"] not in (*VERDICTS, None):
+        return False
+    names = {"class": ("name",), "rename": ("old", "new"), "vote": ("query", "space"), "verdict": ("left", "right")}
+    return isinstance(kind, str) and all(isinstance(event[name], str) for name in names.get(kind, ()))
 
 
 def check_label(label: str) -> str:
@@ -225,7 +241,7 @@ class SideFile:
                     if "kind" in event:
                         self._contents.apply(event)
                         self._lines += 1
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
             self._read += end
         return self
@@ -233,7 +249,7 @@ class SideFile:
     def _check_header(self, content: bytes) -> None:
         try:
             version = json.loads(content.split(b"\n", 1)[0])["format"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FileFormatError(
                 f"{self.path} is not what isomix keeps labels and votes in (its first line is no header). Move it away."
             ) from error

@@ -70,6 +70,7 @@ def _earlier(record: Path) -> dict[str, Any] | None:
     """The record of the file that is about to be replaced, if it has one that can be read."""
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
+        json.dumps(found, ensure_ascii=False).encode()  # halves of surrogate pairs can be read, and not written again
     except (OSError, ValueError, RecursionError):
         return None
     return {name: value for name, value in found.items() if name != "before"} if isinstance(found, dict) else None

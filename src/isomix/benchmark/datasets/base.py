@@ -148,16 +148,16 @@ class Dataset(ABC):
             raise InputError(f"{self.name}: {folder} is not there. {self._belongs(folder)}")
         try:
             found = self.read(folder)
+            self._check(found, folder)
         except FileNotFoundError as error:
             raise InputError(f"{self.name}: {error.filename} is not there. {self._belongs(folder)}") from error
         except IsomixError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
             raise InputError(
                 f"{self.name}: the lists in {folder} are not in the expected form ({type(error).__name__}: {error}). "
                 f"{self._belongs(folder)}"
             ) from error
-        self._check(found, folder)
         return found
 
     def _check(self, found: Pictures | Captions, folder: Path) -> None:

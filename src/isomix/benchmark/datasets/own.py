@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from isomix._arrays import Floats, as_matrix
 from isomix.benchmark.datasets.base import DATASETS, Captions, Pictures
 from isomix.benchmark.samples import Samples, Vectors, warn_duplicates
-from isomix.errors import InputError, IsomixWarning
+from isomix.errors import FileFormatError, InputError, IsomixWarning
+from isomix.store.formats.npy import load_npz
 
 if TYPE_CHECKING:
     from isomix.store.table import EmbeddingTable
@@ -180,10 +181,9 @@ def read_arrays(name: str, path: str) -> Samples:
         A missing array, or arrays that do not fit together; pickled arrays are refused.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{name}: {path} cannot be read as .npz ({error}). Expected {SCHEMES['arrays']}.") from error
+        arrays = load_npz(Path(path))
+    except FileFormatError as error:
+        raise InputError(f"{name}: {error} Expected {SCHEMES['arrays']}.") from error
     parts = [split for split in dict.fromkeys(SPLIT_NAMES.values()) if split in arrays]
     if "embeddings" in arrays:
         embeddings, labels = arrays["embeddings"], _labels_of(name, arrays, "labels")

@@ -22,6 +22,7 @@ from isomix._safetensors import PartialSafetensors, open_local
 from isomix.errors import FileFormatError, InputError, ModelError
 from isomix.store.formats.base import Block, Job, Pairs, Source, check_floats, read_record, reading
 from isomix.store.formats.lists import Lists
+from isomix.store.formats.npy import npy_header
 
 __all__ = [
     "ArraySource",
@@ -130,6 +131,9 @@ class FortranSource(ArraySource):
 
     def _blocks(self, rows: int) -> Iterator[Block]:
         """Rows in order, gathered from all over the file."""
+        if not self.rows:  # nothing cannot be mapped
+            yield from super()._blocks(rows)
+            return
         array = np.memmap(self.path, self.dtype, "r", self._offset, (self.rows, self.width), "F")
         for part in blocks(self.rows, rows):
             yield Block("0", part.start, np.ascontiguousarray(array[part]))
@@ -138,7 +142,7 @@ class FortranSource(ArraySource):
 def open_npy(path: Path, column: str | None = None) -> ArraySource:
     """Open a .npy file."""
     with reading(path, "a .npy file with numbers"), path.open("rb") as stream:
-        shape, fortran, dtype = _npy_header(stream)
+        shape, fortran, dtype = npy_header(stream)
         return (FortranSource if fortran else ArraySource)(path, "npy", dtype, shape, stream.tell())
 
 
@@ -190,7 +194,7 @@ class SafetensorsSource(ArraySource):
         lists = {
             name: np.dtype(_NUMBERS[entry["dtype"]])
             for name, entry in self.stored.entries.items()
-            if list(entry["shape"]) == [self.rows] and entry["dtype"] in _NUMBERS
+            if entry["shape"] == [self.rows] and entry["dtype"] in _NUMBERS
         }
         if lists:
             self.bring(Lists(self.path, lists, partial(self._list_streams, list(lists))))
@@ -200,7 +204,7 @@ class SafetensorsSource(ArraySource):
         with ExitStack() as opened:
             streams: list[IO[bytes]] = [opened.enter_context(self.path.open("rb")) for _ in names]
             for name, stream in zip(names, streams, strict=True):
-                stream.seek(self.stored.data_start + int(self.stored.entries[name]["data_offsets"][0]))
+                stream.seek(self.stored.data_start + self.stored.entries[name]["data_offsets"][0])
             yield streams
 
 
@@ -249,7 +253,7 @@ class NpzSource(Source):
             archive = opened.enter_context(zipfile.ZipFile(self.path))
             streams = [opened.enter_context(archive.open(f"{name}.npy")) for name in self.lists]
             for stream in streams:
-                _npy_header(stream)
+                npy_header(stream)
             yield streams
 
     def _blocks(self, rows: int) -> Iterator[Block]:
@@ -259,7 +263,7 @@ class NpzSource(Source):
             zipfile.ZipFile(self.path) as archive,
             archive.open(f"{self.column}.npy") as stream,
         ):
-            _npy_header(stream)
+            npy_header(stream)
             for part in blocks(self.rows, rows):
                 count = part.stop - part.start
                 content = stream.read(count * self.width * self.dtype.itemsize)
@@ -270,13 +274,7 @@ class NpzSource(Source):
 
 def _member_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     with archive.open(name) as stream:
-        return (*_npy_header(stream), stream.tell())
-
-
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy_format.read_magic(stream)
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    return read(stream)
+        return (*npy_header(stream), stream.tell())
 
 
 def _one_matrix(path: Path, shapes: dict[str, tuple[int, ...]], column: str | None) -> str:

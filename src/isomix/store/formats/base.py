@@ -205,7 +205,7 @@ def check_floats(path: Path, shape: Sequence[int], dtype: np.dtype[Any], name: s
             f"{what} holds {dtype}, expected float16, float32 or float64. Undo a quantisation first; pickled objects "
             "are never read."
         )
-    if len(shape) != 2 or shape[1] == 0:
+    if len(shape) != 2 or shape[0] < 0 or shape[1] < 1:
         raise FileFormatError(f"{what} has shape {tuple(shape)}, expected two dimensions (rows, width).")
     return int(shape[0]), int(shape[1])
 
@@ -213,7 +213,7 @@ def check_floats(path: Path, shape: Sequence[int], dtype: np.dtype[Any], name: s
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     """Sort key in which part 2 comes before part 10."""
     pieces = re.split(r"(\d+)", path.name)
-    return tuple((1, int(piece), "") if piece.isdigit() else (0, 0, piece) for piece in pieces)
+    return tuple((1, int(piece), "") if piece.isdecimal() else (0, 0, piece) for piece in pieces)
 
 
 def _candidates(path: Path) -> list[Path]:

@@ -111,6 +111,7 @@ def _column(block: Block, field: Any, taken: Mapping[str, str]) -> Any:
         return pa.nulls(len(block.vectors), field.type)
     try:
         values = block.columns.column(taken[field.name]).cast(field.type)
+        values.validate(full=True)  # text that is none
     except pa.ArrowInvalid as error:
         raise InputError(
             f"the column {taken[field.name]} cannot become {field.name} ({field.type}): {error}."
