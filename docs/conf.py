@@ -59,6 +59,7 @@ sphinx_gallery_conf = {
     "doc_module": ("isomix",),
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,  # that page loads scripts from elsewhere
     "show_signature": False,
     "image_scrapers": ("matplotlib",),
     "capture_repr": ("_repr_html_",),
@@ -69,6 +70,7 @@ sphinx_gallery_conf = {
 # Looks. Everything is served from the site itself: no web font, no script from elsewhere.
 html_theme = "pydata_sphinx_theme"
 html_title = "isomix"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
