@@ -60,6 +60,8 @@ def test_every_class_and_function_of_the_interface_has_a_page(pages, site, packa
 def test_environment_variables_are_those_that_the_code_reads():
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     read = set(re.findall(r"""environ(?:\.get\(|\[)"(\w+)\"""", text))
+    for constant in re.findall(r"environ(?:\.get\(|\[)([A-Z_]+)\b", text):
+        read |= set(re.findall(rf'^{constant} = "(\w+)"', text, re.M))
     page = (SOURCE / "reference" / "environment.md").read_text(encoding="utf-8")
     assert read == set(re.findall(r"^\| `(\w+)`", page, re.M))
 
