@@ -52,7 +52,7 @@ warnings.filterwarnings("error", category=isomix.IsomixWarning)
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "tutorials",
-    "filename_pattern": "/tutorial_",
+    "filename_pattern": r"/t\d_",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "only_warn_on_example_error": False,
@@ -72,6 +72,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "isomix"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
+html_favicon = "../src/isomix/web/static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

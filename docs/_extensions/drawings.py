@@ -19,7 +19,7 @@ from isomix.plotting import Row, Tile, contact_sheet
 from isomix.spaces.spectrum import spectrum
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#8c959f"
 STYLE = {
@@ -85,7 +85,10 @@ def home(target: Path) -> None:
     rows = [
         Row(
             Tile(found.paths[row], f"query: {label}") if not number else None,
-            [Tile(found.paths[h], str(found.labels[h]), "right" if found.labels[h] == label else "wrong") for h in hits],
+            [
+                Tile(found.paths[h], str(found.labels[h]), "right" if found.labels[h] == label else "wrong")
+                for h in hits
+            ],
             title,
         )
         for number, (title, hits) in enumerate(zip(("plain cosine", "smoothed"), lists, strict=True))
@@ -165,7 +168,9 @@ def mixing(target: Path) -> None:
         for seed in range(5):
             shots = _shots(found.labels, count, seed)
             X, y, Q, truth = (*(found.vectors[shots], found.labels[shots]), found.vectors[~shots], found.labels[~shots])
-            scores = [isomix.MixedPrototypes(a, logit_scale=100.0).fit(X, y, text=texts).score(Q, truth) for a in weights]
+            scores = [
+                isomix.MixedPrototypes(a, logit_scale=100.0).fit(X, y, text=texts).score(Q, truth) for a in weights
+            ]
             lines.append(scores)
         plt.plot(weights, 100 * np.mean(lines, axis=0), color=colour, lw=2, label=f"{count} a class")
     plt.gca().set(xlabel="weight of the pictures (0: the name alone, 1: the pictures alone)", ylabel="accuracy, %")

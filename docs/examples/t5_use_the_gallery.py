@@ -28,7 +28,8 @@ smoothing = isomix.Smoothing().fit(E)
 print(f"cohesive mass {smoothing.mass_:.2f}, joint weight of the neighbours {smoothing.strength_:.2f}")
 
 # %%
-# Search the smoothed gallery. Queries go through ``transform``, which averages them with what they find first.
+# Search the smoothed gallery. Queries go through ``transform``, which averages them with what they find first. For one query little may
+# change, as here; below are the figures over all of them.
 
 query = paths.index(folder / "camera" / "ion.png")
 rest = np.arange(len(paths)) != query

@@ -29,9 +29,9 @@ class Page(HTMLParser):
         if tag in ("a", "area"):
             self.links += filter(None, [given.get("href")])
         elif tag == "link":
-            (self.loads if given.get("rel") in ("stylesheet", "preload", "icon", "modulepreload") else self.links).extend(
-                filter(None, [given.get("href")])
-            )
+            (
+                self.loads if given.get("rel") in ("stylesheet", "preload", "icon", "modulepreload") else self.links
+            ).extend(filter(None, [given.get("href")]))
         else:
             self.loads += filter(None, [given.get("src"), given.get("data")])
             self.loads += [part.split()[0] for part in (given.get("srcset") or "").split(",") if part.strip()]

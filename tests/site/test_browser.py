@@ -65,7 +65,9 @@ def test_pages_load_nothing_from_elsewhere_and_fit_the_window(browser, address, 
     complaints: list[str] = []
     context = browser.new_context(**LOOKS[look])
     page = context.new_page()
-    page.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or complaints.append(f"elsewhere: {r.url}"))
+    page.on(
+        "request", lambda r: r.url.startswith((address, "data:", "blob:")) or complaints.append(f"elsewhere: {r.url}")
+    )
     page.on("response", lambda r: r.status >= 400 and complaints.append(f"{r.status} {r.url}"))
     page.on("console", lambda m: m.type == "error" and complaints.append(m.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -26,7 +26,9 @@ def test_internal_links_lead_somewhere(pages, site):
 
 
 def test_no_page_loads_from_elsewhere(pages):
-    foreign = [f"{page.path.name}: {load}" for page in pages.values() for load in page.loads if load.startswith(FOREIGN)]
+    foreign = [
+        f"{page.path.name}: {load}" for page in pages.values() for load in page.loads if load.startswith(FOREIGN)
+    ]
     assert not foreign
 
 
