@@ -166,6 +166,9 @@ docs: $(VENV)-docs/stamp  ## the documentation site, in site-output; a warning i
 test-docs: setup docs  ## links, pages made from code, and nothing loaded from elsewhere
 	$(BIN)/python -m pytest tests/site
 
+test-wheel: $(BIN)/python  ## build wheel and sdist, try them in bare environments, with the newest and the lowest dependencies
+	$(BIN)/python tools/try_wheel.py
+
 constraints: setup  ## write the versions installed now to constraints.txt
 	@{ echo "# Versions the project is tested with. Written by: make constraints"; \
 	   $(BIN)/python -m pip list --format=freeze --exclude-editable | grep -viE '^(pip|setuptools|wheel)=='; } \

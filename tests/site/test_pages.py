@@ -38,7 +38,9 @@ def commands() -> dict[str, set[str]]:
     def walk(command, name):
         for inner, below in getattr(command, "commands", {}).items():
             walk(below, f"{name} {inner}")
-        found[name] = {option for each in command.params for option in each.opts if option.startswith("--")} - {"--help"}
+        found[name] = {option for each in command.params for option in each.opts if option.startswith("--")} - {
+            "--help"
+        }
 
     for verb in VERBS:
         walk(group.commands[verb], f"isomix {verb}")
