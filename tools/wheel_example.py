@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions, requires, version
 from pathlib import Path
 
 import numpy as np
 
 import isomix
-
-BASE = {
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "safetensors",
-    "joblib",
-    "threadpoolctl",
-    "narwhals",
-    "isomix",
-    "pip",
-    "setuptools",
-}
 
 
 def check(right: bool, what: str) -> None:
@@ -30,12 +18,21 @@ def check(right: bool, what: str) -> None:
         sys.exit(f"test-wheel: {what}")
 
 
+def name(requirement: str) -> str:
+    """Of a package, from what a requirement says of it."""
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
 def main() -> None:
     """Import, adapt an array, fit a classifier, write and read both."""
     folder = Path(sys.argv[1])
     check("site-packages" in isomix.__file__, f"isomix is not the wheel's: {isomix.__file__}")
-    more = {each.metadata["Name"].lower() for each in distributions()} - BASE
-    check(not more, f"the base install brought more than it should: {sorted(more)}")
+    needed = requires("isomix") or []
+    base, extras = ({name(each) for each in needed if ("extra ==" in each) is extra} for extra in (False, True))
+    more = {name(each.metadata["Name"]) for each in distributions()} & extras - base - {
+        "threadpoolctl"
+    }  # scikit-learn's
+    check(not more, f"the base install brought what belongs to an extra: {sorted(more)}")
     check((Path(isomix.__file__).parent / "py.typed").exists(), "py.typed is missing")
 
     rng = np.random.default_rng(0)
