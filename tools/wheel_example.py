@@ -46,7 +46,7 @@ def main() -> None:
     check(bool((adapted == again).all()), "a space that was saved and loaded maps otherwise")
 
     y = np.repeat(["cat", "dog", "owl"], 20)
-    X = rng.normal(size=(3, 32)).repeat(20, axis=0) + 0.5 * rng.normal(size=(60, 32))
+    X = rng.normal(size=(3, 32)).repeat(20, axis=0) + 0.3 * rng.normal(size=(60, 32))
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     texts = {label: X[y == label].mean(axis=0) + 0.5 * rng.normal(size=32) for label in set(y)}
     classifier = isomix.ProjectAndMix().fit(X[::2], y[::2], text=texts)
