@@ -45,7 +45,7 @@ def _link(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes
         classes = inspect.getmro(_find(f"{module}.{owner}") or object)
         scopes += [cls.__module__ for cls in classes]
     elif module and (documented := env.current_document.docname.rpartition("/")[2]).startswith("isomix."):
-        scopes.append(getattr(_find(documented), "__module__", None))
+        scopes += [documented, getattr(_find(documented), "__module__", None)]  # a function may have its module's name
     names = [target, *(f"{scope}.{target}" for scope in scopes if scope)]
     for name in names:
         if name.startswith("isomix.") and (found := _find(name)) is not None:
