@@ -8,7 +8,7 @@ IMAGES ?=
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo studio test test-openclip test-stores test-ray chromium unit lint type format study bench bench-stores bench-ray crash fuzz fuzz-studio audit docs constraints clean
+.PHONY: help setup demo studio test test-openclip test-stores test-ray chromium unit lint type format study bench bench-stores bench-ray crash fuzz fuzz-studio audit docs test-docs test-wheel constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,7 +58,7 @@ ifeq ($(TABLE),)
 endif
 	$(BIN)/isomix serve '$(or $(TABLE),studio-output/icons.lance)'
 
-test: setup chromium lint type unit test-openclip test-stores test-ray  ## everything that CI runs
+test: setup chromium lint type docs unit test-openclip test-stores test-ray  ## everything that CI runs
 
 # The studio is tested in a real browser. Where it is absent and cannot be installed, those tests are skipped and say so.
 chromium:
@@ -148,10 +148,26 @@ audit: $(BIN)/python  ## known vulnerabilities of the versions in the constraint
 	@test -d $(VENV)-audit || $(BIN)/python -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt --requirement constraints-openclip.txt \
-	  --requirement constraints-stores.txt --requirement constraints-ray.txt
+	  --requirement constraints-stores.txt --requirement constraints-ray.txt --requirement constraints-docs.txt
 
-docs: setup  ## check that every example in README and docs runs
-	$(BIN)/python -m pytest README.md docs src
+# Sphinx lives apart: nothing of the project needs it, and the site is built without a network.
+$(VENV)-docs/stamp: pyproject.toml constraints.txt constraints-docs.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --constraint constraints-docs.txt sphinx pydata-sphinx-theme sphinx-gallery myst-parser numpydoc sphinx-design \
+	  latex2mathml --editable '.[app,plot]'
+	@touch $@
+
+docs: $(VENV)-docs/stamp  ## the documentation site, in site-output; a warning is an error
+	@rm -rf docs/tutorials docs/figures/drawn docs/reference/generated docs/reference/backreferences site-output
+	$(VENV)-docs/bin/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -b html docs site-output
+	@echo "site-output/index.html"
+
+test-docs: setup docs  ## links, pages made from code, and nothing loaded from elsewhere
+	$(BIN)/python -m pytest tests/site
+
+test-wheel: $(BIN)/python  ## build wheel and sdist, try them in bare environments, with the newest and the lowest dependencies
+	$(BIN)/python tools/try_wheel.py
 
 constraints: setup  ## write the versions installed now to constraints.txt
 	@{ echo "# Versions the project is tested with. Written by: make constraints"; \
@@ -159,5 +175,7 @@ constraints: setup  ## write the versions installed now to constraints.txt
 	   | sed -E 's/(==[^+]*)\+.*/\1/' > constraints.txt
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV)-openclip $(VENV)-stores $(VENV)-ray $(VENV)-audit $(VENV)-fuzz .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf demo-output studio-output bench-output fuzz-output build dist
+	rm -rf $(VENV) $(VENV)-openclip $(VENV)-stores $(VENV)-ray $(VENV)-audit $(VENV)-fuzz $(VENV)-docs
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo-output studio-output bench-output fuzz-output site-output build dist
+	rm -rf docs/tutorials docs/figures/drawn docs/reference/generated docs/reference/backreferences
