@@ -13,10 +13,11 @@ from isomix.store import EmbeddingTable, embed
 
 EVERYTHING = "numpy scipy sklearn pandas torch transformers lance pyarrow onnxruntime tokenizers PIL matplotlib faiss"
 COMPUTES = EVERYTHING.split()
+
+# Not pandas: Lance and scikit-learn import it themselves wherever it is installed.
 NEVER_FOR_A_SENTENCE = [
     "scipy",
     "sklearn",
-    "pandas",
     "torch",
     "transformers",
     "matplotlib",
@@ -25,7 +26,7 @@ NEVER_FOR_A_SENTENCE = [
     "threadpoolctl",
     "lancedb",
 ]
-NEVER_FOR_A_ROW = ["pandas", "torch", "transformers", "matplotlib", "faiss", "onnxruntime", "tokenizers", "lancedb"]
+NEVER_FOR_A_ROW = ["torch", "transformers", "matplotlib", "faiss", "onnxruntime", "tokenizers", "lancedb"]
 IMPORT = "import sys, isomix; isomix.__version__"
 COMMAND = """
 import sys
