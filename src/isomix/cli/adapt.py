@@ -47,7 +47,7 @@ def command(
     collection beside the source, or a file.
     """
     from isomix.cli.adapt_database import adapt_in_database
-    from isomix.cli.common import ExitCode, fail_usage, log, out, print_json
+    from isomix.cli.common import ExitCode, fail_usage, log, print_report
     from isomix.cli.progress import progress
     from isomix.cli.spaces import fit_space, kept_by_table, space_of_bank
     from isomix.store import (
@@ -148,12 +148,8 @@ def command(
     except KeyboardInterrupt:
         log.print("interrupted; nothing was written", style="yellow")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        lines = smoothing_summary(report) if isinstance(report, SmoothReport) else summary(report)
-        for line in lines:
-            out.print(line, markup=False, soft_wrap=True)
+    lines = smoothing_summary(report) if isinstance(report, SmoothReport) else summary(report)
+    print_report(report.to_dict(), lines, as_json=as_json)
     if isinstance(report, AdaptReport) and report.skipped_rows:
         raise typer.Exit(ExitCode.SKIPPED_FILES)
 

@@ -35,7 +35,7 @@ def adapt_in_database(
 ) -> None:
     """Do it, and print what was done; ``fit`` makes the space from rows of the source."""
     from isomix.cli.adapt import summary
-    from isomix.cli.common import ExitCode, fail_usage, log, out, print_json
+    from isomix.cli.common import ExitCode, fail_usage, log, print_report
     from isomix.cli.progress import progress
     from isomix.store import adapt, adapt_database, open_database
     from isomix.store.formats import names_a_layout
@@ -68,11 +68,7 @@ def adapt_in_database(
         kept = "nothing was written" if to_file else "what is written stays, and the same command goes on from there"
         log.print(f"interrupted; {kept}", style="yellow")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if as_json:
-        print_json(document)
-    else:
-        for line in lines:
-            out.print(line, markup=False, soft_wrap=True)
+    print_report(document, lines, as_json=as_json)
     if skipped:
         raise typer.Exit(ExitCode.SKIPPED_FILES)
 

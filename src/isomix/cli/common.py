@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ __all__ = [
     "open_streams",
     "out",
     "print_json",
+    "print_report",
     "report_failures",
     "to_json",
     "visible",
@@ -100,6 +101,15 @@ def to_json(value: Any, indent: int | None = None) -> str:
 def print_json(value: Any) -> None:
     """One JSON document on stdout, with nothing around it."""
     sys.stdout.write(to_json(value, indent=2) + "\n")
+
+
+def print_report(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """What a verb did, on stdout: as one JSON document, or as lines of text, which are not cut."""
+    if as_json:
+        print_json(document)
+        return
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def fail_usage(message: str) -> NoReturn:

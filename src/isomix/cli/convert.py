@@ -34,7 +34,7 @@ def command(
 
     Columns go into the target, or beside it (TARGET.rows.parquet) where it holds none.
     """
-    from isomix.cli.common import ExitCode, log, out, print_json
+    from isomix.cli.common import ExitCode, log, print_report
     from isomix.cli.progress import progress
     from isomix.store import convert
 
@@ -55,11 +55,7 @@ def command(
     except KeyboardInterrupt:
         log.print("interrupted; nothing was written", style="yellow")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if as_json:
-        print_json(report.to_dict())
-        return
-    for line in summary(report):
-        out.print(line, markup=False, soft_wrap=True)
+    print_report(report.to_dict(), summary(report), as_json=as_json)
 
 
 def summary(report: ConvertReport) -> list[str]:

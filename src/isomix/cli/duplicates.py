@@ -34,7 +34,7 @@ def command(
 
     Within one table: groups, each around the picture that most others resemble, and pairs that stand in different splits.
     """
-    from isomix.cli.common import check_output, fail_usage, log, out, print_json
+    from isomix.cli.common import check_output, fail_usage, log, print_report
     from isomix.store.duplicates import find_duplicates
 
     check_output(output, overwrite=overwrite)
@@ -43,12 +43,8 @@ def command(
     report = find_duplicates(source, other, column=column, threshold=threshold)
     if output is not None:
         _write(report, output)
-    if as_json:
-        print_json(report.to_dict())
-        return
-    for line in summary(report):
-        out.print(line, markup=False, soft_wrap=True)
-    if output is not None:
+    print_report(report.to_dict(), summary(report), as_json=as_json)
+    if output is not None and not as_json:
         log.print(f"written: {output}", markup=False, soft_wrap=True)
 
 

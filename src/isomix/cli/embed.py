@@ -49,7 +49,7 @@ def command(
     Started again, it goes on where it was stopped, or brings the table up to date: new, changed and vanished files.
     Files that cannot be read are listed in a second table beside it, and the exit code is 3.
     """
-    from isomix.cli.common import ExitCode, advise_on_photographs, log, out, print_json, report_failures
+    from isomix.cli.common import ExitCode, advise_on_photographs, log, print_report, report_failures
     from isomix.cli.progress import progress
     from isomix.encoders import load_encoder
     from isomix.errors import InputError
@@ -97,11 +97,7 @@ def command(
     failures = {row["path"]: row["reason"] for row in table.errors()}
     report_failures(failures, listed_by=f"isomix inspect {shlex.quote(os.fspath(table.ledger.path))}")
     report_failures(dict.fromkeys(report.closed_folders, "this folder cannot be opened"))
-    if as_json:
-        print_json({**report.to_dict(), "failures": failures})
-    else:
-        for line in summary(report):
-            out.print(line, markup=False, soft_wrap=True)
+    print_report({**report.to_dict(), "failures": failures}, summary(report), as_json=as_json)
     if not report.complete:
         raise typer.Exit(ExitCode.SKIPPED_FILES)
 

@@ -119,11 +119,8 @@ def compact_command(table: Table) -> None:
 
 
 def _print(report: ChangeReport, as_json: bool) -> None:
-    from isomix.cli.common import out, print_json
+    from isomix.cli.common import print_report
 
-    if as_json:
-        print_json(report.to_dict())
-        return
     parts = [
         f"{count:,} {what}"
         for count, what in (
@@ -144,5 +141,4 @@ def _print(report: ChangeReport, as_json: bool) -> None:
             f"  go back   isomix table restore {report.table} {report.version}  (for an hour, or as long as it is kept"
         )
         lines.append(f"            by a name: isomix table keep {report.table} NAME --version {report.version})")
-    for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+    print_report(report.to_dict(), lines, as_json=as_json)

@@ -95,8 +95,8 @@ def delete_rows(
 
 
 def _ids_of(table: EmbeddingTable, names: Sequence[str]) -> list[str]:
-    known = {row["id"]: row["id"] for row in table.rows(columns=["id"])}
-    known |= {row["path"]: row["id"] for row in table.rows(columns=["id", "path"])}
+    rows = table.rows(columns=["id", "path"])
+    known = {row["id"]: row["id"] for row in rows} | {row["path"]: row["id"] for row in rows}
     missing = [name for name in names if name not in known]
     if missing:
         raise InputError(

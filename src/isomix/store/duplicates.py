@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from isomix._arrays import as_matrix
 from isomix.errors import InputError
 from isomix.neighbors import duplicates, near_pairs, split_leaks
-from isomix.store.formats import bring_columns, open_embeddings
+from isomix.store.formats import Source, bring_columns, open_embeddings
 from isomix.store.formats.base import reading
 from isomix.store.formats.tables import TableSource
 from isomix.store.scan import PATH_COLUMNS
@@ -111,6 +111,7 @@ class DuplicateReport:
 
 
 class _Stored(NamedTuple):
+    source: Source
     vectors: NDArray[Any]
     names: Sequence[str]
     hashes: Sequence[str | None]
@@ -168,7 +169,7 @@ def find_duplicates(
             report.leaks = [leak for leak in report.leaks if None not in (leak.left_split, leak.right_split)]
         return report
     second = _read(other, column)
-    _check_comparable(source, other, first, second)
+    _check_comparable(first, second)
     report.other, report.other_rows, report.other_root = os.fspath(other), len(second.vectors), os.fspath(second.root)
     report.leaks = _leaks(
         first, second, near_pairs(first.vectors, second.vectors, threshold=threshold, max_pairs=max_pairs)
@@ -192,22 +193,19 @@ def _read(path: str | os.PathLike[str], column: str | None) -> _Stored:
     none: list[None] = [None] * source.rows
     root = source.table.root if isinstance(source, TableSource) else source.path.resolve().parent
     splits = [None if split is None else str(split) for split in columns.get("split", none)]
-    return _Stored(vectors, names, columns.get("content_hash", none), splits, root)
+    return _Stored(source, vectors, names, columns.get("content_hash", none), splits, root)
 
 
-def _check_comparable(
-    source: str | os.PathLike[str], other: str | os.PathLike[str], first: _Stored, second: _Stored
-) -> None:
-    widths = first.vectors.shape[1], second.vectors.shape[1]
-    if widths[0] != widths[1]:
+def _check_comparable(first: _Stored, second: _Stored) -> None:
+    one, other = first.source, second.source
+    if one.width != other.width:
         raise InputError(
-            f"{os.fspath(source)} holds vectors of width {widths[0]} and {os.fspath(other)} of width {widths[1]}: they are of "
-            "different models. Embed both with the same."
+            f"{one.path} holds vectors of width {one.width} and {other.path} of width {other.width}: they are of different "
+            "models. Embed both with the same."
         )
-    opened = [open_embeddings(path) for path in (source, other)]
-    if isinstance(opened[0], TableSource) and isinstance(opened[1], TableSource):
-        made = opened[1].table.metadata
-        opened[0].table.made_by.check(made.model, projectors=made.projectors, encoder=made.fingerprint)
+    if isinstance(one, TableSource) and isinstance(other, TableSource):
+        made = other.table.metadata
+        one.table.made_by.check(made.model, projectors=made.projectors, encoder=made.fingerprint)
 
 
 def _members(stored: _Stored, rows: NDArray[np.int64]) -> list[Member]:
