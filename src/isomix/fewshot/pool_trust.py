@@ -29,7 +29,7 @@ from isomix.fewshot.support import into_space
 from isomix.fewshot.terms import Linear
 from isomix.linalg import normalize_rows
 from isomix.neighbors import search
-from isomix.neighbors.kinship import NEIGHBORS, Background, evenly, median_mass
+from isomix.neighbors.kinship import NEIGHBORS, Background, evenly, median_mass, without_self
 
 __all__ = ["Judges", "Pool", "pool_of", "trust"]
 
@@ -252,8 +252,7 @@ def pool_mass(rows: PoolRows, of_a_class: NDArray[np.bool_], space: Any = None) 
     judged = evenly(len(own), JUDGED_ROWS)
     k = min(NEIGHBORS, len(own) - 1)
     cosines, found = search(own[judged], own, k + 1, normalize=False)
-    others = found != judged[:, None]
-    others[others.all(axis=1), -1] = False
+    others = without_self(found, judged)
     shape = len(judged), k
     background = Background.of([own]).thresholds(own[judged], within=True)
     return median_mass(own, judged, found[others].reshape(shape), cosines[others].reshape(shape), background)

@@ -20,6 +20,7 @@ from isomix.neighbors.kinship import (
     evenly,
     expanded,
     median_mass,
+    without_self,
 )
 
 __all__ = ["expand_queries"]
@@ -72,8 +73,7 @@ def expand_queries(
     k = min(max(NEIGHBORS + 1, expand), len(G))
     cosines, found = search(np.concatenate([Q.astype(sample.dtype, copy=False), sample]), G, k)
     background = Background.of([unit(evenly(len(G), MOMENT_ROWS))])._replace(n=len(G))
-    others = found[len(Q) :] != some[:, None]
-    others[others.all(axis=1), -1] = False  # a copy came before the row itself
+    others = without_self(found[len(Q) :], some)
     near, s = (each[len(Q) :][others].reshape(len(some), k - 1) for each in (found, cosines))
     rows, local = np.unique(near[:, :NEIGHBORS], return_inverse=True)
     thresholds = background.thresholds(sample, within=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isomix._arrays import Doubles, Floats, Indices, blocks
 
@@ -23,6 +24,7 @@ __all__ = [
     "mean_with_neighbors",
     "median_mass",
     "neighbor_weights",
+    "without_self",
 ]
 
 NEIGHBORS = 10
@@ -192,6 +194,29 @@ def median_mass(own: Floats, rows: Indices, neighbors: Indices, cosines: Floats,
 def evenly(n: int, most: int) -> Indices:
     """Numbers of at most ``most`` of n rows, evenly spaced."""
     return np.arange(0, n, 1 + (n - 1) // most)
+
+
+def without_self(found: NDArray[Any], own: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the k + 1 neighbours found by every row are another row, k of each; (m, k + 1).
+
+    Where a row did not find itself, because copies came before it, the last one is left out.
+
+    Parameters
+    ----------
+    found : ndarray, shape (m, k + 1)
+        Numbers or ids of the neighbours.
+    own : ndarray, shape (m,)
+        Numbers or ids of the rows themselves.
+
+    Examples
+    --------
+    >>> without_self(np.array([[0, 4], [7, 8]]), np.array([0, 9]))
+    array([[False,  True],
+           [ True, False]])
+    """
+    others: NDArray[np.bool_] = found != own[:, None]
+    others[others.all(axis=1), -1] = False
+    return others
 
 
 def mean_with_neighbors(rows: Floats, neighbors: Floats, weights: Doubles) -> Floats:

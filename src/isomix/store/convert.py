@@ -128,8 +128,9 @@ def convert(
     bring_columns(opened, final)
     kind = _dtype(opened, final, dtype)
     lost = lost_columns(final, opened)
-    made_by = _made_by(opened, final, model, root, offline) if final.suffix == ".lance" else None
-    record = _record(opened, final, kind)
+    said = _said(opened, final)
+    made_by = _made_by(opened, said, final, model, root, offline) if final.suffix == ".lance" else None
+    record = _record(opened, said, kind)
     kept = [name for name in opened.other_columns if name not in lost]
     report = ConvertReport(
         os.fspath(source), os.fspath(target), opened.layout, opened.rows, opened.width, kind.name, kept, lost=lost
@@ -156,14 +157,18 @@ def _dtype(source: Source, final: Path, asked: str | None) -> np.dtype[Any]:
 
 
 def _made_by(
-    source: Source, final: Path, model: str | None, root: str | os.PathLike[str] | None, offline: bool
+    source: Source,
+    found: TableMetadata | None,
+    final: Path,
+    model: str | None,
+    root: str | os.PathLike[str] | None,
+    offline: bool,
 ) -> TableMetadata:
-    """What a table says about the model: from the source, or from the model's projectors."""
+    """What a table says about the model: what the source says, or from the model's projectors."""
     from isomix import __version__
     from isomix.projectors import Projectors
 
     place = None if root is None else Path(root).resolve()
-    found = _said(source, final)
     if found is not None:
         if model is not None and model != found.model:
             raise InputError(
@@ -193,6 +198,7 @@ def _made_by(
 
 
 def _said(source: Source, final: Path) -> TableMetadata | None:
+    """What the source says of the model, as a table at ``final`` would; None where it says nothing."""
     if isinstance(source, TableSource):
         return source.table.metadata_at(final)
     values = source.record.get("table")
@@ -202,11 +208,10 @@ def _said(source: Source, final: Path) -> TableMetadata | None:
     return replace(made, root=relative_root((source.path.resolve().parent / made.root).resolve(), final))
 
 
-def _record(source: Source, final: Path, dtype: np.dtype[Any]) -> dict[str, Any]:
+def _record(source: Source, made: TableMetadata | None, dtype: np.dtype[Any]) -> dict[str, Any]:
     """What the target says about itself: the source's own words, and where it came from."""
     from isomix import __version__
 
-    made = _said(source, final)
     about = {} if made is None else {"table": asdict(replace(made, space=None, derived={}, feature_dim=None))}
     return {
         **{name: value for name, value in source.record.items() if name in ("space", "skipped_rows")},

@@ -17,7 +17,15 @@ from isomix._arrays import Floats
 from isomix.errors import InputError, TableError
 from isomix.neighbors import search
 from isomix.neighbors.expansion import MOMENT_ROWS
-from isomix.neighbors.kinship import QUERY_NEIGHBORS, QUERY_STRENGTH, STRENGTH, Background, evenly, expanded
+from isomix.neighbors.kinship import (
+    QUERY_NEIGHBORS,
+    QUERY_STRENGTH,
+    STRENGTH,
+    Background,
+    evenly,
+    expanded,
+    without_self,
+)
 from isomix.store.adapt import Progress, adapt_column
 from isomix.store.journal import Journal
 from isomix.store.table import SMOOTHED, EmbeddingTable, space_beside
@@ -241,9 +249,8 @@ def expand_in_table(
         raise InputError(f"{table.path} has {table.count} row, and expanding needs two. Leave --expand out.")
     _, found = search(Q, table.iter_embeddings(column.name), k + 1)
     ids = [row["id"] for row in table.rows(found.ravel(), columns=["id"])]
-    other = np.array(ids).reshape(found.shape) != np.array([each or "" for each in own])[:, None]
-    other[other.all(axis=1), -1] = False
-    near = space.transform(table.vectors_at(found[other])).reshape(len(Q), k, -1)
+    others = without_self(np.array(ids).reshape(found.shape), np.array([each or "" for each in own]))
+    near = space.transform(table.vectors_at(found[others])).reshape(len(Q), k, -1)
     sample = space.transform(table.vectors_at(evenly(table.count, MOMENT_ROWS)))
     thresholds = Background.of([sample]).thresholds(Q)
     return expanded(Q, near, thresholds, column.strength * QUERY_STRENGTH / STRENGTH, column.alpha)
